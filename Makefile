@@ -1,0 +1,43 @@
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint docs bench reproduce-paper reproduce-pocket clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+setup: $(STAMP)  ## build .venv with CPU or CUDA torch as the machine has (about a minute; done once)
+
+$(STAMP): pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh $(VENV)
+	@touch $@
+
+demo: setup  ## MiniLM on movie reviews with KaSA, LoRA and a linear probe: table and page in minutes
+	@$(PYTHON) scripts/demo.py
+
+test: setup  ## everything CI runs
+	@$(PYTHON) -m pytest -q
+
+lint: setup  ## ruff and mypy
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+
+docs: setup  ## regenerate docs/config.md from the dataclasses
+	@$(PYTHON) scripts/config_docs.py
+
+bench: setup  ## rerun what this machine can measure and print one table
+	@$(PYTHON) -m benchmarks
+
+GLUE := glue/cola,glue/mrpc,glue/rte,glue/sst2,glue/stsb
+
+reproduce-paper: setup  ## the published KaSA GLUE settings at paper scale (needs a GPU and the hub)
+	@$(PYTHON) run.py -m scale=paper method=kasa,lora model=roberta_base,roberta_large,deberta_v3_base task=$(GLUE),glue/qnli
+	@$(PYTHON) -m kasa_corda.report runs
+
+reproduce-pocket: setup  ## the same comparison with MiniLM, 3 seeds (GLUE from KASA_CORDA_DATA or the hub)
+	@$(PYTHON) run.py -m method=kasa,lora,full,probe task=$(GLUE) seed=0,1,2
+	@$(PYTHON) -m kasa_corda.report runs
+
+clean:  ## remove .venv and caches, never runs/
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,63 @@
+"""Which examples form which batch, and how a batch becomes tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+MEGABATCH = 50
+"""batches sorted by length together when grouping"""
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, group: bool) -> list[list[int]]:
+    """All examples once, in batches of ``batch_size`` (the last may be smaller), drawn from (seed, epoch) alone.
+
+    With ``group``, examples of similar length share a batch: the random order is cut into chunks of
+    MEGABATCH batches, each sorted by length, and the batches are shuffled again.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    if group:
+        size = MEGABATCH * batch_size
+        measured = np.asarray(lengths)
+        chunks = [order[start : start + size] for start in range(0, len(order), size)]
+        order = np.concatenate([chunk[np.argsort(-measured[chunk], kind="stable")] for chunk in chunks])
+    batches = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
+    if group:
+        generator.shuffle(batches)
+    return batches
+
+
+def split_batch(batch: Sequence[int], parts: int) -> list[list[int]]:
+    """``parts`` contiguous pieces of nearly equal size; some are empty if the batch is smaller than that."""
+    return [piece.tolist() for piece in np.array_split(np.asarray(batch, dtype=int), parts)]
+
+
+class Collator:
+    """Pads encoded examples to the longest of their batch."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.left = tokenizer.padding_side == "left"
+        self.fill = {
+            "input_ids": tokenizer.pad_token_id,
+            "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
+            "attention_mask": 0,
+        }
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors (batch, longest) for token fields and (batch,) for labels."""
+        longest = max(len(example["input_ids"]) for example in examples)
+        batch = {}
+        for name in examples[0]:
+            values = [example[name] for example in examples]
+            if name in self.fill:
+                values = [self._pad(value, longest, self.fill[name]) for value in values]
+            batch[name] = torch.tensor(values)
+        return batch
+
+    def _pad(self, values: list[int], longest: int, fill: int) -> list[int]:
+        missing = [fill] * (longest - len(values))
+        return missing + values if self.left else values + missing

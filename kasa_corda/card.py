@@ -1,0 +1,50 @@
+"""The model card beside every saved adapter: result, settings, command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def write_card(folder: Path, result: dict[str, Any], config: dict[str, Any]) -> None:
+    """README.md in ``folder``, with the front matter the hub reads."""
+    base = config["model"]["hub_id"] or config["model"]["name"]
+    front = {"base_model": base, "library_name": "peft", "tags": ["kasa_corda", result["method"], result["task"]]}
+    scores = "\n".join(
+        f"| {name} | {100 * result['best']['test'][name]:.2f} | {100 * result['last']['test'][name]:.2f} |"
+        for name in result["best"]["test"]
+    )
+    chosen = (
+        "The best epoch was chosen on examples held out from training."
+        if result["selection"] == "held_out"
+        else "The best epoch was chosen on the evaluation set itself, as the papers do: an optimistic score."
+    )
+    approximation = config["model"]["approximation"]
+    text = f"""---
+{yaml.safe_dump(front, sort_keys=False).strip()}
+---
+# {result["label"]} on {result["task"]} ({result["model"]})
+
+{result["parameters"]["trainable"]:,} of {result["parameters"]["total"]:,} parameters were trained. {chosen}
+{f"The base weights are an approximation: {approximation}" if approximation else ""}
+
+| metric (x 100) | best epoch | last epoch |
+|---|---:|---:|
+{scores}
+
+Seed {result["seed"]}, data from {result["data"]["source"]}, run {result["run_id"]}.
+
+```
+{result["provenance"]["command"]}
+```
+
+<details><summary>Settings</summary>
+
+```yaml
+{yaml.safe_dump(config, sort_keys=False).strip()}
+```
+</details>
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,65 @@
+"""The command line: one run, a sweep, a dry run, and every error as one sentence.
+
+This package and ``run.py`` are the only places that import Hydra.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..errors import KasaCordaError
+from .explain import TRANSLATED, explained
+
+
+def entry(main: Callable[[], Any], argv: list[str]) -> int:
+    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        if {"-m", "--multirun"} & set(argv[1:]):
+            from .sweep import sweep
+
+            return sweep([argument for argument in argv[1:] if argument not in ("-m", "--multirun")])
+        main()
+        return 0
+    except KasaCordaError as error:
+        return complain(str(error), error.exit_code)
+    except TRANSLATED as error:
+        return complain(explained(error, argv[1:]), 2)
+    except KeyboardInterrupt:
+        return complain("stopped", 130)
+
+
+def complain(message: str, code: int) -> int:
+    print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+    return code
+
+
+def single(config: DictConfig) -> None:
+    """One composed run: plan it (dry_run) or execute it, then show its result."""
+    from ..launch import launch, prepare
+
+    checked, directory = prepare(plain(config))
+    if checked.dry_run:
+        from ..plan import plan, plan_text
+
+        print(plan_text(plan(checked, directory)))
+        return
+    from ..report.console import print_run
+
+    reused = directory.state() == "finished" and not checked.force
+    result = launch(checked, directory, sys.orig_argv)
+    if reused:
+        print("this run is finished; force=true runs it again")
+    print_run(result, directory.path)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The composed config without interpolations."""
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items() if key != "hydra"}

@@ -1,0 +1,34 @@
+"""The run id: a hash of everything that can change a result, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+VOLATILE = {
+    "": ("data_dir", "run_root", "dry_run", "force", "resume", "tracker", "scale"),
+    "model": ("path", "gated"),
+    "method": ("label", "learning_rate"),
+    "trainer": ("checkpoint_every", "log_every"),
+    "evaluator": ("save_predictions",),
+}
+
+
+def run_id(config: dict[str, Any]) -> str:
+    """First 12 hex digits of the sha256 of the canonical JSON of a resolved config.
+
+    Paths, trackers, launchers and labels don't count: they can't change the result. A model that
+    exists only as a local folder is told apart by a fingerprint of its files.
+    """
+    kept = {key: value for key, value in config.items() if key not in VOLATILE[""]}
+    for group, keys in VOLATILE.items():
+        if group and isinstance(kept.get(group), dict):
+            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    model = config["model"]
+    if model.get("path"):
+        from ..models.fingerprint import sampled_fingerprint
+
+        kept["model"]["fingerprint"] = sampled_fingerprint(model["path"])
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

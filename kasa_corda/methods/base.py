@@ -1,0 +1,102 @@
+"""What a fine-tuning method must offer. Register a subclass with ``@METHODS.register("name")``.
+
+Only ``adapt`` is mandatory; every other hook has the default of a method that doesn't need it.
+Keep torch, transformers and peft inside the functions: registered modules must import at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..config.schema import MethodConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AdaptContext:
+    """What a method may know of the run besides its own options."""
+
+    targets: list[str]
+    """full names of the linear layers to adapt, already matched against the model"""
+    head: list[str]
+    """names of the freshly initialised task-head modules (always trained); empty for a language model"""
+    task_type: str
+    """peft task type: SEQ_CLS or CAUSAL_LM"""
+    seed: int
+    total_steps: int
+    calibration: Any = None
+    """callable returning batches of training inputs, for methods whose ``prepare`` needs data"""
+
+
+class Method(ABC):
+    """Turns a pretrained model into a trainable one. One instance serves one run."""
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    adapts_layers: ClassVar[bool] = True
+    """False for methods that ignore target_modules (full fine-tuning, linear probe)"""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def check(self, shapes: dict[str, tuple[int, int]]) -> None:
+        """Raise ConfigError if the options contradict the shapes (name -> (out, in)) of the target layers."""
+
+    def prepare(self, model: nn.Module, context: AdaptContext) -> None:
+        """Anything that needs data or gradients of the untouched model (covariances, ...)."""
+
+    @abstractmethod
+    def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
+        """Insert the adapter, freeze what is frozen, and return the model to train."""
+
+    def auxiliary_loss(self, model: nn.Module) -> Tensor | None:
+        """A term added to the task loss at every step, or None."""
+        return None
+
+    def parameter_groups(self, model: nn.Module, learning_rate: float) -> list[dict[str, Any]] | None:
+        """Optimizer groups for the adapter's parameters, or None for one group at ``learning_rate``."""
+        return None
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Called after each optimizer step, before gradients are cleared."""
+
+    @abstractmethod
+    def save(self, model: nn.Module, directory: Path, base: str) -> None:
+        """Write the trained parameters so that ``load`` restores them; ``base`` names the base model."""
+
+    @abstractmethod
+    def load(self, model: nn.Module, directory: Path) -> nn.Module:
+        """Put saved parameters onto an untouched base model (with its task head) and return it for inference."""
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """The same function as a plain transformers model without adapter layers."""
+        return model
+
+    def trained_state(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """Everything that training changes (parameters and buffers), for checkpoints."""
+        return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+    def restore(self, model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+        """Write a ``trained_state`` back in place."""
+        import torch
+
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in state.items():
+                parameters[name].copy_(value)
+
+
+def head_parameters(model: nn.Module, head: Iterable[str]) -> list[str]:
+    """Names of the trainable parameters that belong to the task head."""
+    heads = tuple(head)
+    return [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and any(part in heads for part in name.split("."))
+    ]

@@ -1,0 +1,31 @@
+"""Full fine-tuning: every parameter is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import METHODS
+from .base import AdaptContext, Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@METHODS.register("full")
+class FullFineTuning(Method):
+    adapts_layers = False
+
+    def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return model
+
+    def save(self, model: nn.Module, directory: Path, base: str) -> None:
+        model.save_pretrained(directory)
+
+    def load(self, model: nn.Module, directory: Path) -> nn.Module:
+        from accelerate import load_checkpoint_in_model
+
+        load_checkpoint_in_model(model, str(directory))
+        return model

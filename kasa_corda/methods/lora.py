@@ -1,0 +1,26 @@
+"""LoRA (arXiv 2106.09685): W x + (alpha / r) B A x, A Kaiming-uniform, B zero."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..config.schema import LowRankConfig
+from . import METHODS
+from ._peft import PeftMethod, check_rank, lora_arguments
+from .base import AdaptContext
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+@METHODS.register("lora")
+class Lora(PeftMethod):
+    Config = LowRankConfig
+
+    def check(self, shapes: dict[str, tuple[int, int]]) -> None:
+        check_rank(self.config.rank, shapes)
+
+    def peft_config(self, context: AdaptContext) -> PeftConfig:
+        from peft import LoraConfig
+
+        return LoraConfig(**lora_arguments(self.config, context))

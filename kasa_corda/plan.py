@@ -1,0 +1,93 @@
+"""``dry_run=true``: what would run, found out on the meta device without touching weights or data."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import asdict
+from typing import Any
+
+from .config import RunConfig
+from .store import RunDirectory
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def plan(config: RunConfig, directory: RunDirectory) -> dict[str, Any]:
+    """Model, trainable parameters, steps, memory estimate and run directory of one run."""
+    from .methods import METHODS
+    from .methods.base import AdaptContext, head_parameters
+    from .models.architecture import match_targets
+    from .models.loading import empty_model
+    from .tasks import TASKS
+    from .training import total_steps
+
+    task = TASKS[config.task.family](config.task)
+    method = METHODS[config.method.name](config.method)
+    model, head = empty_model(asdict(config.model), task.num_labels, config.task.kind)
+    targets = list(match_targets(asdict(config.model), config.method.target_modules)) if method.adapts_layers else []
+    examples = train_examples(config)
+    steps = total_steps(config.trainer, examples) if examples else config.trainer.max_steps
+    context = AdaptContext(targets, head, "SEQ_CLS", config.seed, steps or 0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = method.adapt(model, context)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    names = set(head_parameters(model, head))
+    in_head = sum(p.numel() for name, p in model.named_parameters() if name in names)
+    total = sum(p.numel() for p in model.parameters())
+    return {
+        "task": config.task.name,
+        "model": config.model.name,
+        "method": config.method.name,
+        "layers": len(targets),
+        "trainable": trainable,
+        "head": in_head,
+        "total": total,
+        "examples": examples,
+        "steps": steps,
+        "memory_bytes": memory_estimate(config, total, trainable),
+        "run_dir": str(directory.path),
+        "state": directory.state(),
+    }
+
+
+def train_examples(config: RunConfig) -> int | None:
+    """Training examples by the published split sizes; None if they are not known."""
+    known = config.task.sizes.get("train")
+    if known is None:
+        return config.task.train_examples
+    carved = min(config.task.held_out, known // 10) if config.selection == "held_out" and "test" not in config.task.sizes else 0
+    return min(known - carved, config.task.train_examples or known)
+
+
+def memory_estimate(config: RunConfig, total: int, trainable: int) -> int:
+    """Bytes: weights, gradients and AdamW moments of the trained part, activations of one forward pass.
+
+    Activations follow Korthikanti et al. (arXiv 2205.05198, Eq. 2): tokens x hidden x (34 + 5 heads length / hidden)
+    bytes per block in 16 bit, twice that in 32 bit; an upper bound, since all inputs are taken at max_length.
+    """
+    model, trainer = config.model, config.trainer
+    weights = total * BYTES[model.dtype]
+    training = trainable * (4 + 8)
+    length = config.task.max_length
+    tokens = length * trainer.batch_size // (trainer.accumulation * config.scale.devices)
+    per_block = tokens * model.hidden_size * (34 + 5 * model.heads * length / model.hidden_size)
+    blocks = 1 if trainer.gradient_checkpointing else model.layers
+    width = 2 if trainer.precision == "fp32" else 1
+    return int(weights + training + per_block * blocks * width)
+
+
+def plan_text(found: dict[str, Any]) -> str:
+    """The plan as lines a person reads."""
+    steps = f"{found['steps']:,}" if found["steps"] else "unknown until the data is read"
+    examples = f" over {found['examples']:,} training examples" if found["examples"] else ""
+    return "\n".join(
+        (
+            f"would run   {found['method']} on {found['task']} with {found['model']}",
+            f"trains      {found['trainable']:,} parameters ({found['head']:,} in the task head) of {found['total']:,}"
+            f" = {100 * found['trainable'] / found['total']:.3f} %, {found['layers']} adapted layers",
+            f"steps       {steps}{examples}",
+            f"memory      about {found['memory_bytes'] / 2**30:.1f} GiB at most (weights, optimizer, activations)",
+            f"directory   {found['run_dir']} ({found['state']})",
+        )
+    )

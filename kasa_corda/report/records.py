@@ -1,0 +1,329 @@
+"""Run directories as typed records: one per run, whatever its state. Damage is reported, never fatal."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..config.run_id import VOLATILE
+from ..errors import DataError, KasaCordaError
+from ..store import STATES, RunDirectory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DAMAGED = "damaged"
+DUPLICATE = "duplicate"
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Scores at one point of training: the selected epoch (best) or the end (last)."""
+
+    step: int | None
+    epoch: float | None
+    select: dict[str, float]
+    test: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run. ``settings`` is its flattened config without the seed and the keys that can't change a result."""
+
+    path: Path
+    state: str
+    error: str | None = None
+    task: str = "?"
+    model: str = "?"
+    method: str = "?"
+    label: str = "?"
+    variant: str | None = None
+    seed: int | None = None
+    selection: str = "?"
+    scale: str = "?"
+    approximation: str | None = None
+    metric: str = "?"
+    higher_is_better: bool = True
+    best: Outcome | None = None
+    last: Outcome | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def score(self) -> float | None:
+        """The metric on the evaluation set at the selected epoch, as a fraction; None unless finished."""
+        return self.best.test.get(self.metric) if self.best else None
+
+    @property
+    def last_score(self) -> float | None:
+        return self.last.test.get(self.metric) if self.last else None
+
+    def number(self, *keys: str) -> float | None:
+        """A number out of result.json, e.g. ``number("seconds", "total")``; None if it isn't there."""
+        value: Any = self.result
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return float(value) if _is_number(value) else None
+
+
+def read_runs(roots: Iterable[str | Path]) -> list[RunRecord]:
+    """Every run below ``roots``, sorted by path; the same run found twice counts once (state 'duplicate')."""
+    paths: dict[Path, None] = {}
+    for root in roots:
+        if not Path(root).is_dir():
+            raise DataError(f"there is no folder {str(root)!r}; give the folder that holds the run directories")
+        paths.update(dict.fromkeys(_find(Path(root))))
+    records = [record for path in sorted(paths) if (record := read_run(path)) is not None]
+    return _mark_duplicates(records)
+
+
+def read_run(path: Path) -> RunRecord | None:
+    """One run directory; None if the folder turns out to be something else."""
+    try:
+        return _read(path)
+    except (KasaCordaError, ValueError, TypeError, KeyError, AttributeError, OSError, yaml.YAMLError) as error:
+        return _damaged(path, " ".join(str(error).split()) or type(error).__name__)
+
+
+def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per run, unfinished ones included. Scores are fractions."""
+    import pandas as pd
+
+    rows = [
+        {
+            "run_id": r.run_id,
+            "state": r.state,
+            "error": r.error,
+            "task": r.task,
+            "model": r.model,
+            "method": r.method,
+            "label": r.label,
+            "variant": r.variant,
+            "seed": r.seed,
+            "selection": r.selection,
+            "scale": r.scale,
+            "approximation": r.approximation,
+            "metric": r.metric,
+            "score": r.score,
+            "last_score": r.last_score,
+            "select_score": r.best.select.get(r.metric) if r.best else None,
+            "best_step": r.best.step if r.best else None,
+            "best_epoch": r.best.epoch if r.best else None,
+            "trainable": r.number("parameters", "trainable"),
+            "adapter": r.number("parameters", "adapter"),
+            "total": r.number("parameters", "total"),
+            "seconds": r.number("seconds", "total"),
+            "fit_seconds": r.number("seconds", "fit"),
+            "host_memory_bytes": r.number("peak_memory_bytes", "host"),
+            "device_memory_bytes": r.number("peak_memory_bytes", "device"),
+            "examples_per_second": r.number("throughput", "examples_per_second"),
+            "tokens_per_second": r.number("throughput", "tokens_per_second"),
+            "path": str(r.path),
+        }
+        for r in records
+    ]
+    table = pd.DataFrame(rows)
+    for name in ("seed", "best_step", "trainable", "adapter", "total", "host_memory_bytes", "device_memory_bytes"):
+        if name in table:
+            table[name] = pd.to_numeric(table[name], errors="coerce").round().astype("Int64")
+    return table
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat.update(flatten(item, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The flattened config without seed, names already in the row, and everything that can't change a result."""
+    dropped = {"seed", "selection", *VOLATILE[""]}
+    dropped |= {f"{group}.{key}" for group, keys in VOLATILE.items() if group for key in keys}
+    kept = {key: value for key, value in config.items() if key not in dropped}
+    return {key: value for key, value in flatten(kept).items() if key not in dropped}
+
+
+def _find(root: Path) -> Iterator[Path]:
+    stack = [str(root)]
+    while stack:
+        folder = stack.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        names = {entry.name for entry in entries}
+        if names & {"config.yaml", "status.json", "result.json"}:
+            yield Path(folder)
+            if names & {"status.json", "result.json"}:
+                continue
+        stack += [e.path for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+
+
+def _read(path: Path) -> RunRecord | None:
+    directory = RunDirectory(path)
+    status, result = _json(path / "status.json"), _json(path / "result.json")
+    if not (path / "config.yaml").exists():
+        return _damaged(path, "config.yaml is missing")
+    config = parse_config((path / "config.yaml").read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or not all(isinstance(config.get(g), dict) for g in ("task", "model", "method")):
+        return None if status is None and result is None else _damaged(path, "config.yaml is not the config of a run")
+    state = (status or {}).get("state") or ("finished" if result else "queued")
+    if state == "running":
+        state = directory.state()
+    if state not in STATES:
+        return _damaged(path, f"status.json gives the unknown state {state!r}")
+    model, method, task = config["model"], config["method"], config["task"]
+    finished = result if state == "finished" and result else {}
+    record = RunRecord(
+        path=path,
+        state=state,
+        error=_text((status or {}).get("error")),
+        task=str(task["name"]),
+        model=str(model["name"]),
+        method=str(method["name"]),
+        label=str(finished.get("label") or method.get("label") or method["name"]),
+        variant=_text(finished.get("variant") or method.get("variant")),
+        seed=int(config["seed"]),
+        selection=str(config.get("selection", "?")),
+        scale=str(_mapping(config.get("scale")).get("name", "?")),
+        approximation=_text(model.get("approximation") or _mapping(finished.get("model_source")).get("approximation")),
+        metric=str(finished.get("metric") or task.get("metric") or "?"),
+        settings=settings_of(config),
+        config=config,
+        status=status or {},
+    )
+    return _with_result(record, result) if state == "finished" else record
+
+
+def _with_result(record: RunRecord, result: dict[str, Any] | None) -> RunRecord:
+    if not result:
+        return replace(record, state=DAMAGED, error="finished, but result.json is missing")
+    best, last = _outcome(result.get("best")), _outcome(result.get("last"))
+    if best is None or record.metric not in best.test:
+        return replace(record, state=DAMAGED, error=f"result.json has no score best.test.{record.metric}")
+    fingerprints = {}
+    # a seeded draw of training examples makes the data differ by seed, as asked for
+    seeded_data = _mapping(record.config["task"]).get("train_examples") is not None
+    for key, source, counts in (("model", "model_source", True), ("data", "data", not seeded_data)):
+        found = _mapping(result.get(source)).get("fingerprint")
+        if found and counts:
+            fingerprints[f"{key}.fingerprint"] = str(found)
+    return replace(
+        record,
+        best=best,
+        last=last,
+        higher_is_better=bool(result.get("higher_is_better", True)),
+        fingerprints=fingerprints,
+        result=result,
+    )
+
+
+def parse_config(text: str) -> Any:
+    """The YAML of a run. Runs share most groups, so each top-level group is parsed once and remembered."""
+    if "&" not in text and "*" not in text:
+        merged: dict[str, Any] = {}
+        try:
+            for part in re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE):
+                merged.update(_parse_group(part) or {})
+            return merged
+        except (yaml.YAMLError, TypeError, ValueError):
+            pass
+    return yaml.load(text, Loader=_YAML)
+
+
+@lru_cache(maxsize=4096)
+def _parse_group(text: str) -> Any:
+    return yaml.load(text, Loader=_YAML)
+
+
+def _mark_duplicates(records: list[RunRecord]) -> list[RunRecord]:
+    """Of several records of one run keep the finished (then the latest) one."""
+    first: dict[tuple[Any, ...], int] = {}
+    for index, record in enumerate(records):
+        if record.seed is None:
+            continue
+        settings = json.dumps(record.settings, sort_keys=True, default=str)
+        # a failed or unfinished copy is the same run as a finished one, so fingerprints only tell finished runs apart
+        keys = [(record.task, record.model, record.method, record.run_id, record.scale, record.selection, settings)]
+        key = (*keys[0], record.seed)
+        if key not in first:
+            first[key] = index
+            continue
+        other = first[key]
+        winner, loser = sorted((other, index), key=lambda i: _worth(records[i]), reverse=True)
+        records[loser] = replace(
+            records[loser], state=DUPLICATE, error=f"the same run as {records[winner].path}; counted once"
+        )
+        first[key] = winner
+    return records
+
+
+def _worth(record: RunRecord) -> tuple[bool, float]:
+    time = record.status.get("time")
+    return record.state == "finished", float(time) if _is_number(time) else 0.0
+
+
+def _damaged(path: Path, error: str) -> RunRecord:
+    """A record of what can't be read; task, model and method are guessed from the folder names."""
+    *_, task, model, method = ("?", "?", "?", *path.parent.parts[-4:])
+    return RunRecord(path=path, state=DAMAGED, error=error, task=task, model=model, method=method, label=method)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path.name} is damaged ({error})") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path.name} is damaged (a {type(value).__name__} instead of a table of keys)")
+    return value
+
+
+def _outcome(value: Any) -> Outcome | None:
+    if not isinstance(value, dict) or not isinstance(value.get("test"), dict):
+        return None
+    return Outcome(value.get("step"), value.get("epoch"), _scores(value.get("select")), _scores(value["test"]))
+
+
+def _scores(value: Any) -> dict[str, float]:
+    """Numbers only; a null is a score that could not be computed (NaN)."""
+    items = _mapping(value).items()
+    return {str(k): math.nan if v is None else float(v) for k, v in items if v is None or _is_number(v)}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

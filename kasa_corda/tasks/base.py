@@ -1,0 +1,80 @@
+"""What a task family must offer. Register a subclass with ``@TASKS.register("family")``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..config.schema import TaskConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass
+class Example:
+    """One row, whatever its source. ``id`` is stable over runs; paired statistics join on it."""
+
+    id: str
+    text: str
+    text_pair: str | None = None
+    label: int | float | None = None
+
+
+@dataclass
+class TaskData:
+    """The splits of a task. ``select`` chooses the epoch, ``test`` is reported (one entry per evaluated split)."""
+
+    train: list[Example]
+    select: list[Example]
+    test: dict[str, list[Example]]
+    source: str
+    """where it came from, e.g. 'local folder /data/glue/SST-2' or 'hub nyu-mll/glue at 1a2b3c'"""
+    fingerprint: str
+    """sha256 over ids, texts and labels of all splits, first 16 hex digits"""
+    notes: list[str] = field(default_factory=list)
+    """anything the reader of a result should know (rows missing, duplicates dropped, ...)"""
+
+
+class Task(ABC):
+    """A task family: loads, encodes and scores. One instance serves one run."""
+
+    Config: ClassVar[type[TaskConfig]] = TaskConfig
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def num_labels(self) -> int:
+        """Outputs of the task head: number of classes, 1 for a regression."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise ConfigError if this configuration contradicts itself; touches no data."""
+
+    @abstractmethod
+    def load(self, data_dir: Path | None, selection: str) -> TaskData:
+        """Read all splits. ``selection`` is held_out or paper (then select is the test split itself).
+
+        DataError, in seconds, if the data can't be reached; its message names the ways on.
+        """
+
+    @abstractmethod
+    def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """Token ids (input_ids, attention_mask, token_type_ids if any, labels), unpadded, cut at max_length."""
+
+    @abstractmethod
+    def predict(self, logits: Any) -> list[Any]:
+        """Predictions from the head's logits (batch, num_labels): class indices or numbers."""
+
+    @abstractmethod
+    def score(self, predictions: list[Any], references: list[Any]) -> dict[str, float]:
+        """All metrics of this task on one split, as fractions (accuracy 0.5, not 50)."""
+
+    def combine(self, scores: dict[str, dict[str, float]]) -> dict[str, float]:
+        """Metrics over all test splits; the mean of each metric unless a family says otherwise."""
+        names = next(iter(scores.values()))
+        return {name: sum(split[name] for split in scores.values()) / len(scores) for name in names}

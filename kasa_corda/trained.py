@@ -1,0 +1,93 @@
+"""A finished run back in memory: ``load_run(path)``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import RunConfig
+from .config.validate import typed
+from .errors import DataError
+from .store import RunDirectory
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from .methods import Method
+    from .tasks import Task
+
+
+@dataclass
+class TrainedRun:
+    """The trained model (best epoch, evaluation mode) with everything needed to use it."""
+
+    config: RunConfig
+    result: dict[str, Any]
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    method: Method
+
+    def predict(self, texts: list[str], batch_size: int = 64) -> list[dict[str, Any]]:
+        """Per text: label (class name or number) and, for classes, the probability of each."""
+        import torch
+
+        from .batches import Collator
+        from .tasks import Example
+
+        examples = [Example(str(i), *split_pair(text, self.task.config)) for i, text in enumerate(texts)]
+        encoded = self.task.encode(examples, self.tokenizer)
+        collate = Collator(self.tokenizer)
+        device = next(self.model.parameters()).device
+        answers = []
+        with torch.inference_mode():
+            for start in range(0, len(encoded), batch_size):
+                inputs = collate([{k: v for k, v in row.items() if k != "labels"} for row in encoded[start : start + batch_size]])
+                logits = self.model(**{k: v.to(device) for k, v in inputs.items()}).logits.float()
+                answers += [self._answer(p, row) for p, row in zip(self.task.predict(logits), logits, strict=True)]
+        return answers
+
+    def _answer(self, prediction: Any, logits: Any) -> dict[str, Any]:
+        if self.task.config.kind == "regression":
+            return {"label": round(float(prediction), 4)}
+        names = list(getattr(self.task.config, "labels", [])) or [str(i) for i in range(logits.numel())]
+        chances = logits.softmax(-1).tolist()
+        return {"label": names[prediction], "probability": dict(zip(names, (round(c, 4) for c in chances), strict=True))}
+
+
+def split_pair(text: str, task: Any) -> tuple[str, str | None]:
+    """A text for a single-sentence task; two texts separated by a tab for a pair task."""
+    columns = getattr(task, "columns", ["text"])
+    if len(columns) == 1:
+        return text, None
+    first, separator, second = text.partition("\t")
+    if not separator:
+        raise DataError(f"task {task.name} compares two texts; separate them with a tab: {text!r} has none")
+    return first, second
+
+
+def load_run(path: str | Path) -> TrainedRun:
+    """Load the adapter of a finished run onto its base model."""
+    import torch
+
+    from .methods import METHODS
+    from .models.loading import load_model
+    from .seeds import seed_everything
+    from .tasks import TASKS
+
+    directory = RunDirectory(Path(path))
+    plain, result = directory.config(), directory.result()
+    if plain is None:
+        raise DataError(f"{path} is not a run directory (no config.yaml); give a path like runs/TASK/MODEL/METHOD/RUN_ID")
+    if result is None or not (directory.path / "adapter").is_dir():
+        raise DataError(f"{path} has no trained adapter yet (state: {directory.state()}); run its command again")
+    config = typed(plain)
+    task = TASKS[config.task.family](config.task)
+    seed_everything(config.seed)
+    loaded = load_model(asdict(config.model), task.num_labels, config.task.kind)
+    method = METHODS[config.method.name](config.method)
+    model = method.load(loaded.model, directory.path / "adapter").eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return TrainedRun(config, result, model.to(device), loaded.tokenizer, task, method)

@@ -1,0 +1,301 @@
+"""The training loop, on accelerate: steps, evaluations, checkpoints, resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .batches import Collator, epoch_batches, split_batch
+from .checkpoint import CheckpointFolder, Tensors, optimizer_tensors, restore_optimizer
+from .config import TrainerConfig
+from .errors import ConfigError, KasaCordaError
+from .interrupt import Interrupted, StopRequest
+from .methods.base import head_parameters
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+    from .methods import Method
+    from .progress import Progress
+
+Event = dict[str, Any]
+
+
+@dataclass
+class Moment:
+    """The state of training at one evaluation."""
+
+    step: int
+    epoch: float
+    select: dict[str, float]
+
+
+@dataclass
+class FitProgress:
+    """Everything about a fit that is not a tensor; stored as JSON in every checkpoint."""
+
+    step: int = 0
+    best: Moment | None = None
+    last: Moment | None = None
+    worse: int = 0
+    seconds: float = 0.0
+    examples: int = 0
+    tokens: int = 0
+    loss: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, stored: dict[str, Any]) -> FitProgress:
+        moments = {key: Moment(**stored[key]) if stored[key] else None for key in ("best", "last")}
+        return cls(**{**stored, **moments})
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    return math.ceil(examples / batch_size)
+
+
+def total_steps(config: TrainerConfig, examples: int) -> int:
+    """Optimizer steps of the whole run."""
+    return config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch(examples, config.batch_size)))
+
+
+def warmup_steps(config: TrainerConfig, total: int) -> int:
+    return int(config.warmup) if config.warmup >= 1 else math.ceil(config.warmup * total)
+
+
+class Trainer:
+    """Fits one model. ``fit`` returns the progress and leaves the model in its last state; ``best`` holds the best one."""
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        method: Method,
+        model: nn.Module,
+        encoded: list[dict[str, Any]],
+        tokenizer: Any,
+        *,
+        accelerator: Accelerator,
+        head: list[str],
+        seed: int,
+        metric: str,
+        evaluate: Callable[[nn.Module], dict[str, float]],
+        log: Callable[[Event], None],
+        checkpoints: CheckpointFolder,
+        progress: Progress,
+    ) -> None:
+        self.config, self.method, self.encoded, self.accelerator = config, method, encoded, accelerator
+        self.seed, self.metric, self.evaluate, self.log, self.screen = seed, metric, evaluate, log, progress
+        self.checkpoints = checkpoints
+        self.collate = Collator(tokenizer)
+        self.lengths = [len(example["input_ids"]) for example in encoded]
+        self.per_epoch = steps_per_epoch(len(encoded), config.batch_size)
+        self.total = total_steps(config, len(encoded))
+        self.best: Tensors = {}
+        self.fitted = FitProgress()
+        if config.precision == "fp16" and accelerator.device.type == "cpu":
+            raise ConfigError("trainer.precision=fp16 needs a GPU; on this machine use fp32 or bf16")
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.bare = model
+        self.optimizer = self._optimizer(head)
+        self.scheduler = self._scheduler()
+        if config.compile:
+            model.compile()
+        self.model, self.optimizer = accelerator.prepare(model, self.optimizer)
+
+    def fit(self, *, resume: bool) -> FitProgress:
+        """Train to the end, evaluating on the way. Interrupted after a signal, with a checkpoint written."""
+        if resume and self.checkpoints.exists():
+            self._restore()
+        with StopRequest(self.screen.say) as stop, self.screen.phase(
+            "train", self.total, "step", self.fitted.step
+        ) as phase:
+            self.model.train()
+            window = _Window(self.accelerator.device)
+            shown: dict[str, str] = {}
+            while self.fitted.step < self.total and not self._out_of_patience():
+                began = time.perf_counter()
+                window.add(*self._step(self._batch(self.fitted.step)))
+                self.fitted.step += 1
+                step = self.fitted.step
+                due = self._evaluation_due(step)
+                if due or stop.requested or step % self.config.log_every == 0:
+                    shown = self._record(window)
+                    window = _Window(self.accelerator.device)
+                self.fitted.seconds += time.perf_counter() - began
+                phase.advance(**shown)
+                if due:
+                    self._evaluate()
+                if due or stop.requested or step % (self.config.checkpoint_every or self.total) == 0:
+                    self._save()
+                if stop.requested and step < self.total:
+                    raise Interrupted(f"stopped after step {step} of {self.total}")
+        return self.fitted
+
+    def _batch(self, step: int) -> list[int]:
+        epoch, index = divmod(step, self.per_epoch)
+        if index == 0 or not hasattr(self, "_epoch_batches") or self._epoch != epoch:
+            self._epoch = epoch
+            self._epoch_batches = epoch_batches(
+                self.lengths, self.config.batch_size, self.seed, epoch, group=self.config.group_by_length
+            )
+        return self._epoch_batches[index]
+
+    def _step(self, batch: list[int]) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """One optimizer step. Returns this process's task loss, auxiliary loss, examples and tokens."""
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        parts = split_batch(batch, self.config.accumulation * processes)
+        mine = parts[rank * self.config.accumulation : (rank + 1) * self.config.accumulation]
+        task_loss = torch.zeros((), device=self.accelerator.device)
+        auxiliary = torch.zeros((), device=self.accelerator.device)
+        for index, part in enumerate(mine):
+            inputs = self._inputs(part or batch[:1])
+            final = index == len(mine) - 1
+            with _nothing() if final else self.accelerator.no_sync(self.model):
+                loss = self.model(**inputs).loss.float() * (len(part) / len(batch))
+                task_loss += loss.detach()
+                loss = loss * processes
+                if final and (extra := self.method.auxiliary_loss(self.bare)) is not None:
+                    auxiliary += extra.detach()
+                    loss = loss + extra
+                self.accelerator.backward(loss)
+        if self.config.clip is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.method.after_step(self.bare, self.fitted.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        return task_loss, auxiliary, len(batch), sum(self.lengths[i] for i in batch)
+
+    def _inputs(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        batch = self.collate([self.encoded[i] for i in indices])
+        return {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def _record(self, window: _Window) -> dict[str, str]:
+        """Write the mean losses since the last record; KasaCordaError if they are no longer finite."""
+        task, auxiliary = (self.accelerator.reduce(value, "sum").item() for value in (window.task, window.auxiliary))
+        task, auxiliary = task / window.steps, auxiliary / window.steps / self.accelerator.num_processes
+        self.fitted.examples += window.examples
+        self.fitted.tokens += window.tokens
+        self.fitted.loss = {"task": task, "auxiliary": auxiliary}
+        step = self.fitted.step
+        if not math.isfinite(task + auxiliary):
+            raise KasaCordaError(
+                f"the loss became {task + auxiliary} at step {step}; lower trainer.learning_rate "
+                f"({self.config.learning_rate:g}), use trainer.clip=1 or trainer.precision=fp32"
+            )
+        self.log(
+            {
+                "event": "train",
+                "step": step,
+                "epoch": step / self.per_epoch,
+                "loss": task + auxiliary,
+                "task_loss": task,
+                "auxiliary_loss": auxiliary,
+                "learning_rate": self.scheduler.get_last_lr()[0],
+                "examples_per_second": self.fitted.examples / max(self.fitted.seconds, 1e-9),
+            }
+        )
+        return {"loss": f"{task:.4f}"} | ({"aux": f"{auxiliary:.4f}"} if auxiliary else {})
+
+    def _evaluation_due(self, step: int) -> bool:
+        every = self.config.evaluate_every or self.per_epoch
+        return step % every == 0 or step == self.total
+
+    def _evaluate(self) -> None:
+        scores = self.evaluate(self.bare)
+        self.model.train()
+        now = Moment(self.fitted.step, self.fitted.step / self.per_epoch, scores)
+        self.log({"event": "evaluate", "split": "select", **asdict(now)})
+        self.screen.say(
+            f"epoch {now.epoch:.2f}  step {now.step}/{self.total}  "
+            + "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        )
+        best = self.fitted.best
+        if best is None or scores[self.metric] > best.select[self.metric]:
+            self.fitted.best, self.fitted.worse = now, 0
+            self.best = {name: t.clone() for name, t in self.method.trained_state(self.bare).items()}
+        else:
+            self.fitted.worse += 1
+        self.fitted.last = now
+
+    def _out_of_patience(self) -> bool:
+        return self.config.patience is not None and self.fitted.worse >= self.config.patience
+
+    def _save(self) -> None:
+        groups = {
+            "last": self.method.trained_state(self.bare),
+            "best": self.best,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        self.checkpoints.save(
+            {name: group for name, group in groups.items() if group},
+            asdict(self.fitted),
+            self.accelerator.process_index,
+            self.accelerator.wait_for_everyone,
+        )
+
+    def _restore(self) -> None:
+        groups, stored = self.checkpoints.load(self.accelerator.process_index)
+        self.method.restore(self.bare, groups["last"])
+        device = self.accelerator.device
+        self.best = {name: tensor.to(device) for name, tensor in groups.get("best", {}).items()}
+        restore_optimizer(self.optimizer, groups["optimizer"])
+        self.fitted = FitProgress.read(stored)
+        for _ in range(self.fitted.step):
+            self.scheduler.step()
+        self.screen.say(f"going on after step {self.fitted.step} of {self.total}")
+
+    def _optimizer(self, head: list[str]) -> torch.optim.Optimizer:
+        c = self.config
+        head_names = set(head_parameters(self.bare, head)) if c.head_learning_rate else set()
+        trainable = {n: p for n, p in self.bare.named_parameters() if p.requires_grad}
+        groups = self.method.parameter_groups(self.bare, c.learning_rate)
+        if groups is None:
+            groups = [{"params": list(trainable.values()), "lr": c.learning_rate}]
+        heads = {id(trainable[n]) for n in head_names}
+        groups = [{**g, "params": [p for p in g["params"] if id(p) not in heads]} for g in groups]
+        if head_names:
+            groups.append({"params": [trainable[n] for n in trainable if n in head_names], "lr": c.head_learning_rate})
+        return torch.optim.AdamW(
+            [g for g in groups if g["params"]],
+            lr=c.learning_rate,
+            betas=(c.beta1, c.beta2),
+            eps=c.epsilon,
+            weight_decay=c.weight_decay,
+            fused=self.accelerator.device.type == "cuda" or None,
+        )
+
+    def _scheduler(self) -> torch.optim.lr_scheduler.LambdaLR:
+        from transformers import get_scheduler
+
+        name = {"constant": "constant_with_warmup"}.get(self.config.schedule, self.config.schedule)
+        warmup = warmup_steps(self.config, self.total)
+        return get_scheduler(name, self.optimizer, num_warmup_steps=warmup, num_training_steps=self.total)
+
+
+class _Window:
+    """Losses and counts since the last record; the losses stay on the device until they are read."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.task = torch.zeros((), device=device)
+        self.auxiliary = torch.zeros((), device=device)
+        self.steps = self.examples = self.tokens = 0
+
+    def add(self, task: torch.Tensor, auxiliary: torch.Tensor, examples: int, tokens: int) -> None:
+        self.task += task
+        self.auxiliary += auxiliary
+        self.steps += 1
+        self.examples += examples
+        self.tokens += tokens
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
