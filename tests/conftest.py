@@ -61,6 +61,7 @@ class CommandLine:
 
     def __init__(self, folder: Path, model: Path, data: Path) -> None:
         self.folder = folder
+        self.run_py = ROOT / "run.py"
         self.defaults = ["model=local", f"model.path={model}", f"data_dir={data}", f"run_root={folder / 'runs'}"]
         self.defaults += ["task=glue/sst2", "task.max_length=32", "trainer.epochs=1"]
 

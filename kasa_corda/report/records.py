@@ -8,18 +8,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeGuard
 
 import yaml
 
 from ..config.run_id import VOLATILE
 from ..errors import DataError, KasaCordaError
 from ..store import STATES, RunDirectory
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DAMAGED = "damaged"
 DUPLICATE = "duplicate"
@@ -75,6 +72,12 @@ class RunRecord:
     def last_score(self) -> float | None:
         return self.last.test.get(self.metric) if self.last else None
 
+    @cached_property
+    def identity(self) -> tuple[Any, ...]:
+        """Everything asked for except the seed: runs that agree here repeat one experiment."""
+        settings = json.dumps(self.settings, sort_keys=True, default=str)
+        return (self.task, self.model, self.method, self.label, self.variant, self.selection, self.scale, settings)
+
     def number(self, *keys: str) -> float | None:
         """A number out of result.json, e.g. ``number("seconds", "total")``; None if it isn't there."""
         value: Any = self.result
@@ -100,50 +103,6 @@ def read_run(path: Path) -> RunRecord | None:
         return _read(path)
     except (KasaCordaError, ValueError, TypeError, KeyError, AttributeError, OSError, yaml.YAMLError) as error:
         return _damaged(path, " ".join(str(error).split()) or type(error).__name__)
-
-
-def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per run, unfinished ones included. Scores are fractions."""
-    import pandas as pd
-
-    rows = [
-        {
-            "run_id": r.run_id,
-            "state": r.state,
-            "error": r.error,
-            "task": r.task,
-            "model": r.model,
-            "method": r.method,
-            "label": r.label,
-            "variant": r.variant,
-            "seed": r.seed,
-            "selection": r.selection,
-            "scale": r.scale,
-            "approximation": r.approximation,
-            "metric": r.metric,
-            "score": r.score,
-            "last_score": r.last_score,
-            "select_score": r.best.select.get(r.metric) if r.best else None,
-            "best_step": r.best.step if r.best else None,
-            "best_epoch": r.best.epoch if r.best else None,
-            "trainable": r.number("parameters", "trainable"),
-            "adapter": r.number("parameters", "adapter"),
-            "total": r.number("parameters", "total"),
-            "seconds": r.number("seconds", "total"),
-            "fit_seconds": r.number("seconds", "fit"),
-            "host_memory_bytes": r.number("peak_memory_bytes", "host"),
-            "device_memory_bytes": r.number("peak_memory_bytes", "device"),
-            "examples_per_second": r.number("throughput", "examples_per_second"),
-            "tokens_per_second": r.number("throughput", "tokens_per_second"),
-            "path": str(r.path),
-        }
-        for r in records
-    ]
-    table = pd.DataFrame(rows)
-    for name in ("seed", "best_step", "trainable", "adapter", "total", "host_memory_bytes", "device_memory_bytes"):
-        if name in table:
-            table[name] = pd.to_numeric(table[name], errors="coerce").round().astype("Int64")
-    return table
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -182,60 +141,68 @@ def _find(root: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> RunRecord | None:
-    directory = RunDirectory(path)
-    status, result = _json(path / "status.json"), _json(path / "result.json")
+    bare = not (path / "status.json").exists() and not (path / "result.json").exists()
     if not (path / "config.yaml").exists():
         return _damaged(path, "config.yaml is missing")
     config = parse_config((path / "config.yaml").read_text(encoding="utf-8"))
     if not isinstance(config, dict) or not all(isinstance(config.get(g), dict) for g in ("task", "model", "method")):
-        return None if status is None and result is None else _damaged(path, "config.yaml is not the config of a run")
-    state = (status or {}).get("state") or ("finished" if result else "queued")
-    if state == "running":
-        state = directory.state()
+        return None if bare else _damaged(path, "config.yaml is not the config of a run")
+    record = _asked_for(path, config)
+    try:
+        status, result = _json(path / "status.json") or {}, _json(path / "result.json") or {}
+        state = status.get("state") or ("finished" if result else "queued")
+        if state == "running":
+            state = RunDirectory(path).state()
+    except (KasaCordaError, ValueError, TypeError, KeyError, OSError) as error:
+        return replace(record, state=DAMAGED, error=str(error))
     if state not in STATES:
-        return _damaged(path, f"status.json gives the unknown state {state!r}")
-    model, method, task = config["model"], config["method"], config["task"]
-    finished = result if state == "finished" and result else {}
-    record = RunRecord(
-        path=path,
-        state=state,
-        error=_text((status or {}).get("error")),
-        task=str(task["name"]),
-        model=str(model["name"]),
-        method=str(method["name"]),
-        label=str(finished.get("label") or method.get("label") or method["name"]),
-        variant=_text(finished.get("variant") or method.get("variant")),
-        seed=int(config["seed"]),
-        selection=str(config.get("selection", "?")),
-        scale=str(_mapping(config.get("scale")).get("name", "?")),
-        approximation=_text(model.get("approximation") or _mapping(finished.get("model_source")).get("approximation")),
-        metric=str(finished.get("metric") or task.get("metric") or "?"),
-        settings=settings_of(config),
-        config=config,
-        status=status or {},
-    )
+        return replace(record, state=DAMAGED, error=f"status.json gives the unknown state {state!r}")
+    record = replace(record, state=state, error=_text(status.get("error")), status=status)
     return _with_result(record, result) if state == "finished" else record
 
 
-def _with_result(record: RunRecord, result: dict[str, Any] | None) -> RunRecord:
+def _asked_for(path: Path, config: dict[str, Any]) -> RunRecord:
+    """The part of a record that config.yaml fixes before the run starts."""
+    task, model, method = config["task"], config["model"], config["method"]
+    return RunRecord(
+        path=path,
+        state="queued",
+        task=str(task["name"]),
+        model=str(model["name"]),
+        method=str(method["name"]),
+        label=str(method.get("label") or method["name"]),
+        variant=_text(method.get("variant")),
+        seed=int(config["seed"]),
+        selection=str(config.get("selection", "?")),
+        scale=str(_mapping(config.get("scale")).get("name", "?")),
+        approximation=_text(model.get("approximation")),
+        metric=str(task.get("metric") or "?"),
+        settings=settings_of(config),
+        config=config,
+    )
+
+
+def _with_result(record: RunRecord, result: dict[str, Any]) -> RunRecord:
     if not result:
         return replace(record, state=DAMAGED, error="finished, but result.json is missing")
+    metric = str(result.get("metric") or record.metric)
     best, last = _outcome(result.get("best")), _outcome(result.get("last"))
-    if best is None or record.metric not in best.test:
-        return replace(record, state=DAMAGED, error=f"result.json has no score best.test.{record.metric}")
-    fingerprints = {}
+    if best is None or metric not in best.test:
+        return replace(record, state=DAMAGED, error=f"result.json has no score best.test.{metric}")
     # a seeded draw of training examples makes the data differ by seed, as asked for
-    seeded_data = _mapping(record.config["task"]).get("train_examples") is not None
-    for key, source, counts in (("model", "model_source", True), ("data", "data", not seeded_data)):
-        found = _mapping(result.get(source)).get("fingerprint")
-        if found and counts:
-            fingerprints[f"{key}.fingerprint"] = str(found)
+    drawn = record.config["task"].get("train_examples") is not None
+    sources = {"model.fingerprint": "model_source"} | ({} if drawn else {"data.fingerprint": "data"})
+    fingerprints = {key: _mapping(result.get(source)).get("fingerprint") for key, source in sources.items()}
     return replace(
         record,
+        label=str(result.get("label") or record.label),
+        variant=_text(result.get("variant")) or record.variant,
+        approximation=record.approximation or _text(_mapping(result.get("model_source")).get("approximation")),
+        metric=metric,
         best=best,
         last=last,
         higher_is_better=bool(result.get("higher_is_better", True)),
-        fingerprints=fingerprints,
+        fingerprints={key: str(value) for key, value in fingerprints.items() if value},
         result=result,
     )
 
@@ -260,24 +227,23 @@ def _parse_group(text: str) -> Any:
 
 def _mark_duplicates(records: list[RunRecord]) -> list[RunRecord]:
     """Of several records of one run keep the finished (then the latest) one."""
-    first: dict[tuple[Any, ...], int] = {}
-    for index, record in enumerate(records):
-        if record.seed is None:
-            continue
-        settings = json.dumps(record.settings, sort_keys=True, default=str)
-        # a failed or unfinished copy is the same run as a finished one, so fingerprints only tell finished runs apart
-        keys = [(record.task, record.model, record.method, record.run_id, record.scale, record.selection, settings)]
-        key = (*keys[0], record.seed)
-        if key not in first:
-            first[key] = index
-            continue
-        other = first[key]
-        winner, loser = sorted((other, index), key=lambda i: _worth(records[i]), reverse=True)
-        records[loser] = replace(
-            records[loser], state=DUPLICATE, error=f"the same run as {records[winner].path}; counted once"
-        )
-        first[key] = winner
-    return records
+    kept: dict[tuple[Any, ...], RunRecord] = {}
+    loser_of: dict[Path, RunRecord] = {}
+    for record in sorted((r for r in records if r.state != DAMAGED), key=_worth, reverse=True):
+        keys = [(*record.identity, record.seed, record.run_id)]
+        if record.state == "finished":
+            keys.append((*record.identity, record.seed, *sorted(record.fingerprints.items())))
+        winner = next((kept[key] for key in keys if key in kept), None)
+        if winner is not None:
+            loser_of[record.path] = winner
+        else:
+            kept.update(dict.fromkeys(keys, record))
+    return [
+        replace(r, state=DUPLICATE, error=f"the same run as {loser_of[r.path].path}; counted once")
+        if r.path in loser_of
+        else r
+        for r in records
+    ]
 
 
 def _worth(record: RunRecord) -> tuple[bool, float]:
@@ -293,11 +259,9 @@ def _damaged(path: Path, error: str) -> RunRecord:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        text = path.read_text(encoding="utf-8")
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    try:
-        value = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path.name} is damaged ({error})") from None
     if not isinstance(value, dict):
@@ -325,5 +289,5 @@ def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

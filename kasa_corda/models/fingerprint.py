@@ -1,0 +1,43 @@
+"""Telling weight folders apart without reading gigabytes (no torch)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ..errors import DataError
+
+SAMPLE_BYTES = 64 * 1024
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def weight_files(folder: str | Path) -> list[Path]:
+    """The safetensors files of a model folder, by name; DataError if there is no folder, config.json or weights."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"the model folder {folder} does not exist")
+    if not (folder / "config.json").is_file():
+        raise DataError(f"the model folder {folder} has no config.json")
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    if files:
+        return files
+    if any(next(folder.glob(pattern), None) for pattern in PICKLED):
+        raise DataError(
+            f"the model folder {folder} holds only pickled weights, which are never opened because they can run code;"
+            " convert them to safetensors"
+        )
+    raise DataError(f"the model folder {folder} has no *.safetensors weights")
+
+
+def sampled_fingerprint(folder: str | Path) -> str:
+    """First 16 hex digits of a sha256 over config.json and, per weight file, name, size and both ends (64 KiB each)."""
+    files = weight_files(folder)
+    digest = hashlib.sha256((Path(folder).expanduser() / "config.json").read_bytes())
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"\0{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(SAMPLE_BYTES))
+            file.seek(max(0, size - SAMPLE_BYTES))
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]

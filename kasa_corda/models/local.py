@@ -1,0 +1,108 @@
+"""A folder with a pretrained model, read into the fields of ModelConfig (no torch)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, DataError
+from .families import ARCHITECTURES
+from .fingerprint import weight_files
+
+MISSING = (None, "???")
+SHAPE = ("architecture", "layers", "hidden_size", "intermediate_size", "heads", "kv_heads", "head_dim")
+NAMES = {
+    "layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "heads": "num_attention_heads",
+    "vocab_size": "vocab_size",
+    "max_positions": "max_position_embeddings",
+}
+GPT2_NAMES = {
+    "layers": "n_layer",
+    "hidden_size": "n_embd",
+    "intermediate_size": "n_inner",
+    "heads": "n_head",
+    "vocab_size": "vocab_size",
+    "max_positions": "n_positions",
+}
+RESERVED_POSITIONS = {"roberta": 2}
+"""position embeddings that no token uses"""
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """The fields of ModelConfig that the folder's config.json fixes, and ``name``, the folder's name.
+
+    DataError if there is no such folder, config.json or safetensors file, if config.json is damaged, or
+    if its architecture is not supported.
+    """
+    weight_files(folder)
+    folder = Path(folder).expanduser().resolve()
+    return {"name": folder.name, **described(read_config(folder), str(folder))}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as a dictionary; DataError if it is damaged."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / 'config.json'} can't be read ({error})") from None
+    if not isinstance(config, dict):
+        raise DataError(f"{folder / 'config.json'} is not a JSON object")
+    return config
+
+
+def described(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """transformers' config keys, which differ by architecture, as ModelConfig fields; ``where`` is for errors."""
+    architecture = config.get("model_type")
+    if architecture not in ARCHITECTURES:
+        raise DataError(
+            f"{where} holds a model of type {architecture}, which is not supported;"
+            f" supported: {', '.join(sorted(ARCHITECTURES))}"
+        )
+    kind = ARCHITECTURES[architecture].kind
+    names = GPT2_NAMES if architecture == "gpt2" else NAMES
+    fields: dict[str, Any] = {name: config.get(key) for name, key in names.items()}
+    if architecture == "gpt2" and fields["intermediate_size"] is None and isinstance(fields["hidden_size"], int):
+        fields["intermediate_size"] = 4 * fields["hidden_size"]
+    for name, value in fields.items():
+        if not isinstance(value, int) or value < 1:
+            raise DataError(f"the config.json of {where} has no usable {names[name]} (it says {value!r})")
+    fields["max_positions"] -= RESERVED_POSITIONS.get(architecture, 0)
+    grouped = architecture != "gpt2" and kind == "decoder"
+    fields["kv_heads"] = (config.get("num_key_value_heads") if grouped else None) or fields["heads"]
+    fields["head_dim"] = (config.get("head_dim") if grouped else None) or fields["hidden_size"] // fields["heads"]
+    return {"architecture": architecture, "kind": kind, **fields}
+
+
+def complete(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model config with everything that ``model.path`` tells filled in; unchanged without a path.
+
+    ConfigError if model=local has no path, if the folder can't be used, or if it contradicts the config.
+    """
+    model = dict(model)
+    if not model.get("path"):
+        if model.get("name") in MISSING:
+            raise ConfigError("model=local needs a folder; give model.path=DIR with config.json and *.safetensors")
+        return model
+    try:
+        found = describe(model["path"])
+    except DataError as error:
+        raise ConfigError(f"model.path={model['path']}: {error}") from None
+    check_shape(model, found, f"model.path={model['path']}")
+    model.update({key: value for key, value in found.items() if key != "name" or model.get("name") in MISSING})
+    model["approximation"] = None
+    return model
+
+
+def check_shape(model: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+    """ConfigError if a layer size given in the config is not the one ``found`` in the model's own config.json."""
+    for key in SHAPE:
+        if model.get(key) not in MISSING and model[key] != found[key]:
+            raise ConfigError(
+                f"{where} has {key} {found[key]}, but model={model.get('name')} says {model[key]};"
+                " use model=local model.path=DIR to take everything from a folder"
+            )

@@ -1,0 +1,134 @@
+"""Paired comparisons to a reference method: over common seeds, and example by example where predictions are kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from .groups import Group
+from .statistics import PairedDifference, combine_dependent, holm, mcnemar, paired_bootstrap, paired_difference
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class ExampleTest:
+    """A test over the examples of the evaluation set: McNemar for right or wrong, else a paired bootstrap."""
+
+    name: str
+    p: float
+    examples: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method against the reference on one task. ``p_holm`` is corrected over all comparisons of its table."""
+
+    task: str
+    label: str
+    reference_label: str
+    group: Group
+    reference: Group
+    difference: PairedDifference
+    p_holm: float | None = None
+    examples: ExampleTest | None = None
+    examples_holm: float | None = None
+    remark: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """What the corrected tests allow to say; a result that only repeats on these very examples says so."""
+        if self.p_holm is None or math.isnan(self.p_holm):
+            return "too few seeds" if self.difference.n < 2 else "not testable"
+        if self.p_holm >= SIGNIFICANT:
+            return "no difference shown"
+        word = "better" if (self.difference.mean > 0) == self.group.first.higher_is_better else "worse"
+        unsure = self.examples_holm is not None and not self.examples_holm < SIGNIFICANT
+        return f"{word} over seeds, not over examples" if unsure else word
+
+
+def compare(task: str, label: str, group: Group, reference_label: str, reference: Group) -> Comparison | None:
+    """One uncorrected comparison; None if the two have no seed in common or different metrics."""
+    if group.first.metric != reference.first.metric:
+        return None
+    paired = paired_difference(group.scores(), reference.scores())
+    if paired is None:
+        return None
+    data = [g.first.fingerprints.get("data.fingerprint") for g in (group, reference)]
+    return Comparison(
+        task=task,
+        label=label,
+        reference_label=reference_label,
+        group=group,
+        reference=reference,
+        difference=paired,
+        examples=compare_examples(group, reference),
+        remark="the two were run on different data" if data[0] != data[1] else None,
+    )
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """With Holm's correction over all of these, for either kind of test."""
+    over_seeds = holm([c.difference.p for c in comparisons])
+    over_examples = holm([c.examples.p if c.examples else None for c in comparisons])
+    return [
+        replace(c, p_holm=p, examples_holm=q) for c, p, q in zip(comparisons, over_seeds, over_examples, strict=True)
+    ]
+
+
+def compare_examples(
+    group: Group, reference: Group, read: Callable[[Path], dict[str, float]] | None = None
+) -> ExampleTest | None:
+    """The examples both predicted, seed by seed; None where a run kept no predictions.
+
+    Right or wrong: exact McNemar per seed, combined over seeds by twice the median p. Anything else:
+    the per-example difference averaged over seeds, then a paired bootstrap over examples.
+    """
+    read = read or example_scores
+    theirs = {run.seed: run for run in reference.finished}
+    tables: list[dict[str, tuple[float, float]]] = []
+    for run in group.finished:
+        if run.seed not in theirs:
+            continue
+        ours, other = read(run.path), read(theirs[run.seed].path)
+        common = {key: (value, other[key]) for key, value in ours.items() if key in other}
+        if not common:
+            return None
+        tables.append(common)
+    if not tables:
+        return None
+    examples = min(map(len, tables))
+    if all(value in (0.0, 1.0) for table in tables for pair in table.values() for value in pair):
+        p = combine_dependent([mcnemar(*_discordant(table)) for table in tables])
+        return ExampleTest("McNemar", p, examples, len(tables))
+    shared = [key for key in tables[0] if all(key in table for table in tables)]
+    if not shared:
+        return None
+    means = [sum(table[key][0] - table[key][1] for table in tables) / len(tables) for key in shared]
+    return ExampleTest("bootstrap", paired_bootstrap(means), len(shared), len(tables))
+
+
+@lru_cache(maxsize=64)
+def example_scores(run: Path) -> dict[str, float]:
+    """'split/id' -> score of the selected epoch's predictions on every evaluated split; empty if not kept."""
+    scores: dict[str, float] = {}
+    for file in sorted((run / "predictions").glob("*.jsonl")):
+        if file.stem.endswith("_last"):
+            continue
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+                scores[f"{file.stem}/{row['id']}"] = float(row["score"])
+            except (ValueError, TypeError, KeyError):
+                continue
+    return scores
+
+
+def _discordant(table: dict[str, tuple[float, float]]) -> tuple[int, int]:
+    only_ours = sum(ours > other for ours, other in table.values())
+    return only_ours, sum(ours < other for ours, other in table.values())

@@ -1,0 +1,126 @@
+"""Tables as Markdown and LaTeX, from the same grids."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .notes import COMPARISON_CAPTION
+from .records import RunRecord
+from .tables import Grid, Table, Text, comparison_grid, score_grid
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "\u00d7": r"$\times$",
+    "\u2248": r"$\approx$",
+    "\u2212": r"$-$",
+}
+
+
+def markdown(tables: Sequence[Table], records: Sequence[RunRecord]) -> str:
+    """The whole report as one Markdown document."""
+    blocks = ["# Results", states_line(records)]
+    for table in tables:
+        blocks += [f"## {_md(table.title)}", _md(table.caption), markdown_grid(score_grid(table))]
+        blocks += ["Last epoch:", markdown_grid(score_grid(table, "last"))]
+        if table.comparisons:
+            blocks += ["Paired comparisons:", _md(COMPARISON_CAPTION), markdown_grid(comparison_grid(table))]
+        if table.notes:
+            blocks.append("Notes:\n\n" + "\n".join(f"- {_md(note)}" for note in table.notes))
+    missing = [record for record in records if record.state != "finished"]
+    if missing:
+        lines = [f"- {_md(str(r.path))}: {r.state}{f', {_md(r.error)}' if r.error else ''}" for r in missing]
+        blocks += ["## Runs without a result", "\n".join(lines)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def markdown_grid(grid: Grid) -> str:
+    """A pipe table with aligned columns; the first column is text, scores are right-aligned."""
+    header, rows = grid
+    cells = [[_md(name) for name in header]]
+    cells += [[f"**{_md(c.text)}**" if c.bold else _md(c.text) for c in row] for row in rows]
+    numeric = numeric_columns(grid)
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
+    rule = ["-" * (w - 1) + ":" if right else "-" * w for w, right in zip(widths, numeric, strict=True)]
+    lines = [
+        "| " + " | ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)) + " |"
+        for row in [cells[0], rule, *cells[1:]]
+    ]
+    return "\n".join(lines)
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """Every table as a LaTeX float (needs the booktabs package)."""
+    blocks = [r"% needs \usepackage{booktabs} in the preamble"]
+    for number, table in enumerate(tables, 1):
+        title = latex_escape(table.title)
+        notes = " ".join(latex_escape(note) for note in table.notes)
+        best, last = score_grid(table), score_grid(table, "last")
+        blocks.append(_float(best, f"{title}. {latex_escape(table.caption)}", f"tab:best-{number}", notes))
+        blocks.append(_float(last, f"{title}. Scores x 100 at the last epoch.", f"tab:last-{number}"))
+        if table.comparisons:
+            text = f"{title}. {latex_escape(COMPARISON_CAPTION)}"
+            blocks.append(_float(comparison_grid(table), text, f"tab:compare-{number}"))
+    return "\n\n".join(blocks) + "\n"
+
+
+def latex_escape(text: str) -> str:
+    """Text that came from anywhere, safe inside LaTeX."""
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+
+
+def states_line(records: Iterable[RunRecord]) -> str:
+    """'18 runs: 16 finished, 2 failed'"""
+    states = Counter(record.state for record in records)
+    order = sorted(states, key=lambda state: (state != "finished", state))
+    return f"{sum(states.values())} runs: " + ", ".join(f"{states[state]} {state}" for state in order)
+
+
+def _float(grid: Grid, caption: str, label: str, notes: str = "") -> str:
+    header, rows = grid
+    columns = "".join("r" if right else "l" for right in numeric_columns(grid))
+    body = [" & ".join(latex_escape(name) for name in header) + r" \\"]
+    body.append(r"\midrule")
+    body += [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in rows]
+    lines = [r"\begin{table}[t]", r"\centering", r"\small", rf"\caption{{{caption}}}", rf"\label{{{label}}}"]
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]
+    if notes:
+        lines.append(rf"\par\smallskip{{\footnotesize {notes}\par}}")
+    return "\n".join([*lines, r"\end{table}"])
+
+
+def _latex_cell(cell: Text) -> str:
+    text = latex_escape(cell.text)
+    return rf"\textbf{{{text}}}" if cell.bold else text
+
+
+def numeric_columns(grid: Grid) -> list[bool]:
+    """Columns of numbers: those in which any cell has a value to sort by."""
+    header, rows = grid
+    return [any(row[i].value is not None for row in rows) for i in range(len(header))]
+
+
+def _md(text: str) -> str:
+    """Text that came from anywhere, safe inside a Markdown table: no cell, link, emphasis or tag of its own."""
+    text = _one_line(text).replace("\\", "\\\\")
+    for character in "|*`":
+        text = text.replace(character, f"\\{character}")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("](", "]\\("))
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", text)).strip()
