@@ -15,7 +15,10 @@ $(STAMP): pyproject.toml scripts/setup.sh
 	@touch $@
 
 demo: setup  ## MiniLM on movie reviews with KaSA, LoRA and a linear probe: table and page in minutes
-	@$(PYTHON) scripts/demo.py
+	@$(PYTHON) run.py -m experiment=demo method=probe,lora,kasa
+	@$(PYTHON) -m kasa_corda.report runs --out report
+	@echo "page: report/report.html"
+	@echo "next: $(PYTHON) run.py -m method=kasa,lora,full task=reviews seed=0,1,2"
 
 test: setup  ## everything CI runs
 	@$(PYTHON) -m pytest -q

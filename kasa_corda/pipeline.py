@@ -19,14 +19,14 @@ from accelerate.utils import DistributedDataParallelKwargs
 from .card import write_card
 from .checkpoint import CheckpointFolder
 from .config import RunConfig
-from .errors import ConfigError, DataError
+from .errors import DataError
 from .evaluation import EVALUATORS
 from .evaluation.base import Evaluation
 from .methods import METHODS
 from .methods.base import AdaptContext, head_parameters
 from .models.architecture import match_targets
 from .models.loading import load_model
-from .progress import Progress, clock
+from .progress import Progress
 from .provenance import provenance
 from .seeds import seed_everything
 from .store import RunDirectory
@@ -38,6 +38,8 @@ from .training import FitProgress, Trainer, total_steps
 def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[str, Any]:
     """Execute one validated run and return its result (the content of result.json)."""
     set_threads(config)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     seconds = Stopwatch()
     accelerator = start_accelerator(config)
     screen = Progress(show=accelerator.is_main_process)
@@ -136,7 +138,7 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
                 directory.write_predictions(split, evaluation.rows)
             for split, evaluation in last.items():
                 directory.write_predictions(f"{split}_last", evaluation.rows)
-        method.save(accelerator.unwrap_model(trainer.model), directory.path / "adapter", base_name(config, loaded.source))
+        method.save(accelerator.unwrap_model(trainer.model), directory.path / "adapter", base_name(config))
         write_card(directory.path / "adapter", result, asdict(config))
         directory.write_result(result)
     if tracker is not None:
@@ -223,9 +225,12 @@ def moment(fitted: FitProgress, which: str, test: dict[str, float]) -> dict[str,
     return {**asdict(getattr(fitted, which)), "test": test}
 
 
-def base_name(config: RunConfig, source: str) -> str:
-    """What PEFT should load the adapter onto: the hub id, or the folder the weights came from."""
-    return config.model.hub_id if source.startswith("hub") and config.model.hub_id else source.split(" ")[-1]
+def base_name(config: RunConfig) -> str:
+    """What PEFT should load the adapter onto: the hub id where it names the same weights, else the local folder."""
+    model = config.model
+    if model.path:
+        return str(Path(model.path).expanduser().resolve())
+    return model.hub_id if model.hub_id and not model.approximation else model.name
 
 
 def curves(event: dict[str, Any]) -> dict[str, float]:
@@ -261,5 +266,3 @@ class Stopwatch:
     def total(self) -> dict[str, float]:
         return {**self.phases, "total": time.perf_counter() - self.began}
 
-
-__all__ = ["ConfigError", "clock", "run"]

@@ -9,7 +9,6 @@ python scripts/fetch.py --list                   what there is and where it lies
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,10 +95,8 @@ def listing(models: dict[str, dict[str, Any]]) -> str:
             gated = "gated: accept its licence on the hub first" if models[name].get("gated") else ""
             rows.append((name, f"hub {models[name]['hub_id']}", "", gated))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
-    ]
-    return os.linesep.join([*lines, f"cache: {cache_dir()} (KASA_CORDA_CACHE)"])
+    lines = ["  ".join(map(str.ljust, row, [*widths, 0])).rstrip() for row in rows]
+    return "\n".join([*lines, f"cache: {cache_dir()} (KASA_CORDA_CACHE)"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ THREE = ("entailment", "neutral", "contradiction")
 REVIEWS = "movieReviewSnippets_GroundTruth.txt"
 
 
+@cache
+def composed(name: str) -> dict[str, Any]:
+    return compose(f"task={name}")["task"]
+
+
 def make_task(name: str, **changes: Any) -> Task:
     """The task as a run gets it: composed from configs/, checked against its dataclass."""
-    plain = compose(f"task={name}")["task"]
+    plain = composed(name)
     family = TASKS[plain["family"]]
     task = family(OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(family.Config), plain, changes)))
     task.check()
@@ -112,7 +118,7 @@ def write_hub(repository: Path, task: str, train: int = 60, other: int = 20) -> 
     """A folder laid out as nyu-mll/glue: <config>/<split>-00000-of-00001.parquet and a README with the configs."""
     import datasets
 
-    config = compose(f"task=glue/{task}")["task"]
+    config = composed(f"glue/{task}")
     label = datasets.ClassLabel(names=config["labels"]) if config["labels"] else datasets.Value("float32")
     names = config["columns"]
     features = {**dict.fromkeys(names, datasets.Value("string")), "label": label, "idx": datasets.Value("int32")}

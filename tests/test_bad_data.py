@@ -96,7 +96,7 @@ BAD_GLUE: list[tuple[str, str, Change, str]] = [
         ": 3 of 64 lines do not have the columns id",
     ),
     ("qqp", "dev.tsv", at(3, field(5, "maybe")), ", line 3, column 'is_duplicate': 'maybe' is not one of 0, 1"),
-    ("qqp", "dev.tsv", lambda rows: rows[:2] + ["1\t2\t3\t \t \t0"], ", line 3, column 'question1': the text is empty"),
+    ("qqp", "dev.tsv", lambda rows: [*rows[:2], "1\t2\t3\t \t \t0"], ", line 3, column 'question1': the text is empty"),
 ]
 
 

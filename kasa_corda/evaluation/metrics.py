@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+
+Vector: TypeAlias = Sequence[Any] | np.ndarray
 
 INVALID = -1
 """stands for a predicted class that is not a number; never right"""
@@ -99,11 +101,11 @@ class Metric:
     binary: bool = False
     """true if it is defined for two classes only"""
 
-    def __call__(self, predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    def __call__(self, predictions: Vector, references: Vector) -> float:
         _paired(predictions, references)
         return self.function(predictions, references)
 
-    def compute(self, *, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+    def compute(self, *, predictions: Vector, references: Vector) -> dict[str, float]:
         return {self.name: self(predictions, references)}
 
     def fits(self, kind: str, classes: int) -> bool:
@@ -123,7 +125,7 @@ METRICS: dict[str, Metric] = {
 
 
 def standard_error(
-    metric: str, predictions: Sequence[Any], references: Sequence[Any], *, resamples: int = 1000, seed: int = 0
+    metric: str, predictions: Vector, references: Vector, *, resamples: int = 1000, seed: int = 0
 ) -> float:
     """Standard error over examples: sqrt(p (1 - p) / n) for accuracy, a seeded bootstrap for every other metric."""
     value = METRICS[metric](predictions, references)

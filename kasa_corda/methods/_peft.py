@@ -29,7 +29,7 @@ class PeftMethod(Method):
     def save(self, model: nn.Module, directory: Path, base: str) -> None:
         for config in model.peft_config.values():
             config.base_model_name_or_path = base
-        model.save_pretrained(directory)
+        model.save_pretrained(directory, save_embedding_layers=False)
 
     def load(self, model: nn.Module, directory: Path) -> nn.Module:
         from peft import PeftModel

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, nearest, unknown
 from .families import ARCHITECTURES, Architecture, architecture_of
 
+__all__ = ["ARCHITECTURES", "PRESETS", "linear_shapes", "match_targets", "target_names"]
 
 PRESETS = ("qv", "five", "all_linear")
 KEY = "method.target_modules"

@@ -125,9 +125,7 @@ class TextTask(Task):
         for name, examples in test.items():
             shared = overlap(train, examples)
             if shared:
-                notes.append(
-                    f"{shared:,} of {len(examples):,} {name} texts also stand in the training set, as published"
-                )
+                notes.append(f"{shared:,} of {len(examples):,} {name} texts are also in the training set, as published")
         wanted, available = self.config.train_examples, len(train)
         train = draw(train, wanted)
         if wanted is not None:

@@ -45,9 +45,8 @@ def read_tsv(path: Path, header: list[str] | None = None, *, lenient: bool = Fal
         elif lenient:
             skipped += 1
         else:
-            raise DataError(
-                f"{path}, line {number}: {_count(line, fields)}, expected {len(columns)}: {', '.join(columns)}"
-            )
+            expected = f"expected {len(columns)}: {', '.join(columns)}"
+            raise DataError(f"{path}, line {number}: {_count(line, fields)}, {expected}")
     if not rows:
         raise DataError(f"{path} has no rows with the columns {', '.join(columns)}")
     if skipped > max(1, BROKEN_SHARE * len(lines)):

