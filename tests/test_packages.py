@@ -63,7 +63,7 @@ class Index:
     def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         self.requests.append((handler.path, handler.headers.get("Authorization")))
         if self.mode == "silent":
-            time.sleep(20)
+            threading.Event().wait(20)
             return
         if self.mode == "login" and not handler.headers.get("Authorization"):
             handler.send_error(401)

@@ -109,7 +109,7 @@ def _has(names: list[str], patterns: tuple[str, ...]) -> bool:
 def _cached_pull_requests(hub_id: str) -> list[str]:
     from huggingface_hub import constants
 
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "refs" / "pr"
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "refs" / "refs" / "pr"
     return [f"refs/pr/{path.name}" for path in sorted(folder.glob("*"), reverse=True)]
 
 
