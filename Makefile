@@ -3,7 +3,7 @@ PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench reproduce-paper reproduce-pocket clean
+.PHONY: help setup demo test lint docs reproduce-paper reproduce-pocket clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -28,9 +28,6 @@ lint: setup  ## ruff and mypy
 
 docs: setup  ## regenerate docs/config.md from the dataclasses
 	@$(PYTHON) scripts/config_docs.py
-
-bench: setup  ## rerun what this machine can measure and print one table
-	@$(PYTHON) -m benchmarks
 
 GLUE := glue/cola,glue/mrpc,glue/rte,glue/sst2,glue/stsb
 

@@ -77,7 +77,9 @@ class CheckpointFolder:
         write_atomically(self.building / f"random_{rank}.json", json.dumps(python))
         if rank == 0:
             for name, group in groups.items():
-                save_file({k: t.detach().contiguous().cpu() for k, t in group.items()}, self.building / f"{name}.safetensors")
+                save_file(
+                    {k: t.detach().contiguous().cpu() for k, t in group.items()}, self.building / f"{name}.safetensors"
+                )
             write_atomically(self.building / "progress.json", json.dumps(progress))
         wait()
         if rank == 0:
@@ -95,7 +97,9 @@ class CheckpointFolder:
             python = json.loads((folder / f"random_{rank}.json").read_text())
             restore_random_state(load_file(folder / f"random_{rank}.safetensors"), python)
         except FileNotFoundError as error:
-            raise KasaCordaError(f"checkpoint {folder} lacks {Path(error.filename).name}; rerun with resume=false") from None
+            raise KasaCordaError(
+                f"checkpoint {folder} lacks {Path(error.filename).name}; rerun with resume=false"
+            ) from None
         except Exception as error:
             raise KasaCordaError(f"checkpoint {folder} is damaged ({error}); rerun with resume=false") from None
         return groups, progress

@@ -83,7 +83,16 @@ def explain_crash(error: Exception) -> str:
 def run_processes(config: RunConfig, directory: RunDirectory, command: list[str]) -> None:
     """Run with ``scale.devices`` processes through accelerate; they read config.yaml and never import Hydra."""
     arguments = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(config.scale.devices)]
-    arguments += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    arguments += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
     if not _has_gpu():
         arguments += ["--cpu"]
     arguments += ["-m", "kasa_corda.worker", str(directory.path), "--", *command]

@@ -68,7 +68,9 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         seed_everything(config.seed)
         model = method.adapt(loaded.model, context).to(accelerator.device)
         parameters = count_parameters(model, loaded.head)
-        screen.say(f"method {config.method.name}: {parameters['trainable']:,} of {parameters['total']:,} parameters train")
+        screen.say(
+            f"method {config.method.name}: {parameters['trainable']:,} of {parameters['total']:,} parameters train"
+        )
 
     evaluator = EVALUATORS[config.evaluator.name](config.evaluator)
 
@@ -126,7 +128,11 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         "data": {
             "source": data.source,
             "fingerprint": data.fingerprint,
-            "counts": {"train": len(data.train), "select": len(data.select), **{k: len(v) for k, v in data.test.items()}},
+            "counts": {
+                "train": len(data.train),
+                "select": len(data.select),
+                **{k: len(v) for k, v in data.test.items()},
+            },
             "truncated": task.truncated,
         },
         "notes": [*loaded.notes, *data.notes],
@@ -265,4 +271,3 @@ class Stopwatch:
 
     def total(self) -> dict[str, float]:
         return {**self.phases, "total": time.perf_counter() - self.began}
-

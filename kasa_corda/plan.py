@@ -56,7 +56,11 @@ def train_examples(config: RunConfig) -> int | None:
     known = config.task.sizes.get("train")
     if known is None:
         return config.task.train_examples
-    carved = min(config.task.held_out, known // 10) if config.selection == "held_out" and "test" not in config.task.sizes else 0
+    carved = (
+        min(config.task.held_out, known // 10)
+        if config.selection == "held_out" and "test" not in config.task.sizes
+        else 0
+    )
     return min(known - carved, config.task.train_examples or known)
 
 

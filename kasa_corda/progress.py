@@ -45,7 +45,9 @@ class Phase:
         self.title, self.total, self.unit, self.done, self.start = title, total, unit, start, start
         self.began = self.printed = time.monotonic()
         self.bar = (
-            tqdm(total=total, initial=start, desc=title, unit=unit, file=progress.stream, leave=False, dynamic_ncols=True)
+            tqdm(
+                total=total, initial=start, desc=title, unit=unit, file=progress.stream, leave=False, dynamic_ncols=True
+            )
             if progress.live
             else None
         )

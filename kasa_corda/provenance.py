@@ -31,7 +31,9 @@ def git_state() -> dict[str, Any] | None:
     root = Path(__file__).resolve().parents[1]
     try:
         sha, status = (
-            subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=True).stdout
+            subprocess.run(
+                ["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=True
+            ).stdout
             for args in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         )
     except (OSError, subprocess.SubprocessError):

@@ -144,7 +144,9 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise KasaCordaError(f"{self.path / name} is damaged ({error}); delete it or rerun with force=true") from None
+            raise KasaCordaError(
+                f"{self.path / name} is damaged ({error}); delete it or rerun with force=true"
+            ) from None
 
 
 def find_runs(*roots: str | Path) -> list[RunDirectory]:

@@ -44,7 +44,9 @@ class TrainedRun:
         answers = []
         with torch.inference_mode():
             for start in range(0, len(encoded), batch_size):
-                inputs = collate([{k: v for k, v in row.items() if k != "labels"} for row in encoded[start : start + batch_size]])
+                inputs = collate(
+                    [{k: v for k, v in row.items() if k != "labels"} for row in encoded[start : start + batch_size]]
+                )
                 logits = self.model(**{k: v.to(device) for k, v in inputs.items()}).logits.float()
                 answers += [self._answer(p, row) for p, row in zip(self.task.predict(logits), logits, strict=True)]
         return answers
@@ -54,7 +56,10 @@ class TrainedRun:
             return {"label": round(float(prediction), 4)}
         names = list(getattr(self.task.config, "labels", [])) or [str(i) for i in range(logits.numel())]
         chances = logits.softmax(-1).tolist()
-        return {"label": names[prediction], "probability": dict(zip(names, (round(c, 4) for c in chances), strict=True))}
+        return {
+            "label": names[prediction],
+            "probability": dict(zip(names, (round(c, 4) for c in chances), strict=True)),
+        }
 
 
 def split_pair(text: str, task: Any) -> tuple[str, str | None]:
@@ -80,7 +85,9 @@ def load_run(path: str | Path) -> TrainedRun:
     directory = RunDirectory(Path(path))
     plain, result = directory.config(), directory.result()
     if plain is None:
-        raise DataError(f"{path} is not a run directory (no config.yaml); give a path like runs/TASK/MODEL/METHOD/RUN_ID")
+        raise DataError(
+            f"{path} is not a run directory (no config.yaml); give a path like runs/TASK/MODEL/METHOD/RUN_ID"
+        )
     if result is None or not (directory.path / "adapter").is_dir():
         raise DataError(f"{path} has no trained adapter yet (state: {directory.state()}); run its command again")
     config = typed(plain)

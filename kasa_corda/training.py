@@ -112,9 +112,10 @@ class Trainer:
         """Train to the end, evaluating on the way. Interrupted after a signal, with a checkpoint written."""
         if resume and self.checkpoints.exists():
             self._restore()
-        with StopRequest(self.screen.say) as stop, self.screen.phase(
-            "train", self.total, "step", self.fitted.step
-        ) as phase:
+        with (
+            StopRequest(self.screen.say) as stop,
+            self.screen.phase("train", self.total, "step", self.fitted.step) as phase,
+        ):
             self.model.train()
             window = _Window(self.accelerator.device)
             shown: dict[str, str] = {}

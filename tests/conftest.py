@@ -14,7 +14,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 ROOT = Path(__file__).resolve().parents[1]
-WORDS = ["good", "great", "fine", "bad", "awful", "dull", "film", "movie", "plot", "actor", "the", "a", "is", "was", "so"]
+WORDS = [
+    "good",
+    "great",
+    "fine",
+    "bad",
+    "awful",
+    "dull",
+    "film",
+    "movie",
+    "plot",
+    "actor",
+    "the",
+    "a",
+    "is",
+    "was",
+    "so",
+]
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +42,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     folder.mkdir()
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64)
+    tokenizer = BertTokenizerFast(vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=64)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -44,7 +59,9 @@ def tiny_glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
         generator = random.Random(seed)
         texts = [" ".join(generator.choices(WORDS, k=6)) for _ in range(count)]
         positive = [sum(w in WORDS[:3] for w in t.split()) > sum(w in WORDS[3:6] for w in t.split()) for t in texts]
-        write_tsv(folder / "SST-2" / f"{name}.tsv", ["sentence", "label"], list(zip(texts, map(int, positive), strict=True)))
+        write_tsv(
+            folder / "SST-2" / f"{name}.tsv", ["sentence", "label"], list(zip(texts, map(int, positive), strict=True))
+        )
         pairs = [(t, t if i % 2 else " ".join(reversed(t.split()))) for i, t in enumerate(texts)]
         rows = [(i % 2, i, i, first, second) for i, (first, second) in enumerate(pairs)]
         write_tsv(folder / "MRPC" / f"{name}.tsv", ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], rows)
@@ -65,7 +82,9 @@ class CommandLine:
         self.defaults = ["model=local", f"model.path={model}", f"data_dir={data}", f"run_root={folder / 'runs'}"]
         self.defaults += ["task=glue/sst2", "task.max_length=32", "trainer.epochs=1"]
 
-    def __call__(self, *arguments: str, defaults: bool = True, module: str | None = None) -> subprocess.CompletedProcess:
+    def __call__(
+        self, *arguments: str, defaults: bool = True, module: str | None = None
+    ) -> subprocess.CompletedProcess:
         start = ["-m", module] if module else [str(ROOT / "run.py")]
         command = [sys.executable, *start, *(self.defaults if defaults and not module else []), *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -49,7 +49,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """As much of the hub as a download needs. The repository org/pickled has its weights in a pull request."""
 
     folder: Path
-    gated = False
+    refuses = ""
+    """an error code that every request is answered with"""
+    only_pickled = False
 
     def log_message(self, *_) -> None: ...
 
@@ -58,13 +60,15 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self, body: bool = True) -> None:
         path = self.path.partition("?")[0]
-        pickled = "org/pickled" in path and "refs%2Fpr%2F3" not in path and COMMIT not in path
+        converted = "refs%2Fpr%2F3" in path or COMMIT in path
+        pickled = self.only_pickled or ("org/pickled" in path and not converted)
         names = [file.name for file in self.folder.iterdir() if not (pickled and file.suffix == ".safetensors")]
-        if self.gated:
-            return self.reply(403, b"", {"X-Error-Code": "GatedRepo"}, body)
+        if self.refuses:
+            status = 403 if self.refuses == "GatedRepo" else 404
+            return self.reply(status, b"", {"X-Error-Code": self.refuses}, body)
         if path.endswith("/discussions"):
-            offers = [self.offer(2, "somebody"), self.offer(3, "SFconvertbot")]
-            return self.reply(200, {"discussions": offers, "count": 2, "start": 0}, {}, body)
+            offers = [] if self.only_pickled else [self.offer(2, "somebody"), self.offer(3, "SFconvertbot")]
+            return self.reply(200, {"discussions": offers, "count": len(offers), "start": 0}, {}, body)
         if "/tree/" in path:
             files = [{"type": "file", "path": n, "size": self.size(n), "oid": self.etag(n)} for n in names]
             return self.reply(200, files, {}, body)
@@ -78,13 +82,15 @@ class Hub(http.server.BaseHTTPRequestHandler):
         return self.reply(200, (self.folder / name).read_bytes(), headers, body)
 
     def offer(self, number: int, author: str) -> dict:
-        shown = {
+        return {
+            "num": number,
+            "author": {"name": author},
             "repo": {"name": "org/pickled", "type": "model"},
             "title": "Adding `safetensors` variant of this model",
             "status": "open",
             "isPullRequest": True,
+            "createdAt": "2024-01-01T00:00:00.000Z",
         }
-        return {"num": number, "author": {"name": author}, "createdAt": "2024-01-01T00:00:00.000Z", **shown}
 
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size

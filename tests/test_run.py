@@ -90,7 +90,12 @@ def test_two_processes_give_one_result(run_py):
 
 
 def test_overfitting_one_batch_drives_the_loss_down(run_py):
-    arguments = ["task.train_examples=16", "trainer.batch_size=16", "trainer.max_steps=120", "trainer.learning_rate=2e-2"]
+    arguments = [
+        "task.train_examples=16",
+        "trainer.batch_size=16",
+        "trainer.max_steps=120",
+        "trainer.learning_rate=2e-2",
+    ]
     assert run_py("method=kasa", "method.rank=4", "trainer.log_every=1", *arguments).returncode == 0
     losses = [e["task_loss"] for e in only_run(run_py).metrics() if e["event"] == "train"]
     assert losses[-1] < 0.2 * losses[0]
@@ -170,12 +175,20 @@ def test_predict_and_export_use_the_trained_adapter(run_py, tmp_path):
     answers = [json.loads(line) for line in said.stdout.splitlines()]
     assert [a["label"] in ("negative", "positive") for a in answers] == [True, True]
 
-    script = [sys.executable, str(run_py.run_py.parent / "scripts" / "export.py"), str(run.path), "--out", str(tmp_path / "merged")]
+    script = [
+        sys.executable,
+        str(run_py.run_py.parent / "scripts" / "export.py"),
+        str(run.path),
+        "--out",
+        str(tmp_path / "merged"),
+    ]
     assert subprocess.run(script, capture_output=True, check=False).returncode == 0
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     inputs = AutoTokenizer.from_pretrained(tmp_path / "merged")("the film is great", return_tensors="pt")
     with torch.no_grad():
-        torch.testing.assert_close(merged(**inputs).logits, load_run(run.path).model(**inputs).logits, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            merged(**inputs).logits, load_run(run.path).model(**inputs).logits, atol=1e-5, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "tensorboard"])
@@ -187,7 +200,9 @@ def test_trackers_write_into_the_run_directory(run_py, tracker):
 
 
 def test_early_stop_and_selection_are_recorded(run_py):
-    done = run_py("method=probe", "trainer.patience=1", "trainer.learning_rate=1e-12", "trainer.epochs=5", "selection=paper")
+    done = run_py(
+        "method=probe", "trainer.patience=1", "trainer.learning_rate=1e-12", "trainer.epochs=5", "selection=paper"
+    )
     assert done.returncode == 0, done.stderr
     result = only_run(run_py).result()
     assert result["selection"] == "paper"

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..errors import KasaCordaError
+from ..errors import ConfigError, KasaCordaError
 from .explain import TRANSLATED, explained
 
 
@@ -20,6 +20,7 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
+        check_form(argv[1:])
         if {"-m", "--multirun"} & set(argv[1:]):
             from .sweep import sweep
 
@@ -32,6 +33,13 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
         return complain(explained(error, argv[1:]), 2)
     except KeyboardInterrupt:
         return complain("stopped", 130)
+
+
+def check_form(arguments: list[str]) -> None:
+    """ConfigError for an argument that starts like key=value but has no key."""
+    for argument in arguments:
+        if argument.startswith("="):
+            raise ConfigError(f"{argument!r} is not of the form key=value")
 
 
 def complain(message: str, code: int) -> int:

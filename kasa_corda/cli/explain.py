@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ..config import RunConfig
 from ..errors import nearest, unknown
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 TRANSLATED = (HydraException, OmegaConfBaseException)
 
@@ -23,7 +26,7 @@ def explained(error: Exception, arguments: list[str]) -> str:
         for other in sorted(GROUPS, key=len, reverse=True):
             if str(error.missing_cfg_file).startswith(f"{other}/"):
                 group, name = other, str(error.missing_cfg_file)[len(other) + 1 :]
-        return unknown(group, name, error.options)
+        return unknown(group, name, group_options(group))
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, ValidationError):
         return wrong_type(cause, arguments)
@@ -52,6 +55,12 @@ GROUPS = (
 )
 
 
+def group_options(group: str) -> list[str]:
+    """Every option of a config group, those in subfolders too."""
+    folder = CONFIGS / group
+    return [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")]
+
+
 def wrong_type(error: ValidationError, arguments: list[str]) -> str:
     key = str(error.full_key)
     given = next((a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith(f"{key}=")), None)
@@ -68,7 +77,9 @@ def unknown_key(key: str, arguments: list[str]) -> str:
     keys = known_keys()
     value = next((a.split("=", 1)[1] for a in arguments if a.lstrip("+~").startswith(f"{key}=")), None)
     leaf = key.rsplit(".", 1)[-1]
-    close = nearest(key, keys) or [k for k in keys if k.rsplit(".", 1)[-1] in nearest(leaf, {k.rsplit(".", 1)[-1] for k in keys})]
+    close = nearest(key, keys) or [
+        k for k in keys if k.rsplit(".", 1)[-1] in nearest(leaf, {k.rsplit(".", 1)[-1] for k in keys})
+    ]
     same_leaf = [k for k in keys if k.rsplit(".", 1)[-1] == leaf and k != key]
     suggestions = (same_leaf + [k for k in close if k not in same_leaf and k != key])[:3]
     hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
@@ -86,7 +97,12 @@ def known_keys() -> list[str]:
     keys = set(GROUPS)
     for f in dataclasses.fields(RunConfig):
         classes = [f.default_factory] if dataclasses.is_dataclass(f.default_factory) else []
-        classes += [c.Config for n, r in (("method", METHODS), ("task", TASKS), ("evaluator", EVALUATORS)) if n == f.name for _, c in r.items()]
+        classes += [
+            c.Config
+            for n, r in (("method", METHODS), ("task", TASKS), ("evaluator", EVALUATORS))
+            if n == f.name
+            for _, c in r.items()
+        ]
         keys.add(f.name)
         keys |= {f"{f.name}.{inner.name}" for cls in classes for inner in dataclasses.fields(cls)}
     return sorted(keys)

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -25,8 +24,7 @@ from ..interrupt import Interrupted
 from ..launch import launch, prepare
 from ..report.console import print_sweep
 from ..store import RunDirectory
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+from .explain import CONFIGS
 
 
 @dataclass
@@ -63,7 +61,9 @@ def sweep(arguments: Sequence[str]) -> int:
         cells = [check(cell) for cell in compose_cells(hydra, parsed)]
         if all(cell.error for cell in cells):
             raise ConfigError(cells[0].error or "the sweep is empty")
-        missing = {c.directory.path: c for c in cells if c.directory and (c.config.force or c.directory.state() != "finished")}
+        missing = {
+            c.directory.path: c for c in cells if c.directory and (c.config.force or c.directory.state() != "finished")
+        }
         print(announcement(cells, len(missing)), flush=True)
         if cells[0].config is not None and cells[0].config.dry_run:
             print_sweep([cell.row() for cell in cells])
@@ -72,7 +72,9 @@ def sweep(arguments: Sequence[str]) -> int:
         if missing:
             share_threads(base)
             context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(base))
-            launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_cell, config=base)
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=context, task_function=run_cell, config=base
+            )
             try:
                 launcher.launch([cell.overrides for cell in missing.values()], initial_job_idx=0)
             except (KeyboardInterrupt, Interrupted):
@@ -95,7 +97,9 @@ def compose_cells(hydra: Any, overrides: list[Override]) -> list[Cell]:
         quick = [o for o in wanted if o[0] not in "+~" and o.split("=", 1)[0] not in groups]
         slow = tuple(o for o in wanted if o not in quick)
         if slow not in composed:
-            composed[slow] = hydra.compose_config("config", list(slow), run_mode=RunMode.RUN, with_log_configuration=False)
+            composed[slow] = hydra.compose_config(
+                "config", list(slow), run_mode=RunMode.RUN, with_log_configuration=False
+            )
             with open_dict(composed[slow]):
                 composed[slow].pop("hydra")
         config = composed[slow].copy()
@@ -156,7 +160,10 @@ def run_cell(config: DictConfig) -> None:
 
     try:
         checked, directory = prepare(plain(config))
-        print(f"== {checked.task.name} {checked.model.name} {checked.method.name} seed={checked.seed}: {directory.path}", flush=True)
+        print(
+            f"== {checked.task.name} {checked.model.name} {checked.method.name} seed={checked.seed}: {directory.path}",
+            flush=True,
+        )
         launch(checked, directory, sys.orig_argv)
     except Interrupted:
         raise KeyboardInterrupt from None

@@ -54,7 +54,9 @@ class ModelConfig:
     kind: str = option(MISSING, "encoder or decoder", choices=("encoder", "decoder"))
     hub_id: Optional[str] = option(None, "repository on the Hugging Face hub")
     revision: Optional[str] = option(None, "hub branch, tag or commit; null is the default branch")
-    package: Optional[str] = option(None, "pinned Python package that carries the weights (see kasa_corda/models/packages.py)")
+    package: Optional[str] = option(
+        None, "pinned Python package that carries the weights (see kasa_corda/models/packages.py)"
+    )
     path: Optional[str] = option(None, "local folder with config.json and weights; tried first")
     approximation: Optional[str] = option(None, "why these weights are not the released ones; shown in every table")
     gated: bool = option(False, "true if the hub asks for a licence to be accepted first")
@@ -68,7 +70,9 @@ class ModelConfig:
     max_positions: int = option(512, "longest input in tokens")
     dtype: str = option("float32", "dtype of the frozen weights", choices=("float32", "bfloat16", "float16"))
     attention: str = option("sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"))
-    pooler: str = option("frozen", "DeBERTa's fresh pooler layer: frozen is how the KaSA authors ran it", choices=("frozen", "trained"))
+    pooler: str = option(
+        "frozen", "DeBERTa's fresh pooler layer: frozen is how the KaSA authors ran it", choices=("frozen", "trained")
+    )
     trust_remote_code: bool = option(False, "run model code from the hub; leave it off unless you have read that code")
 
 
@@ -79,7 +83,9 @@ class MethodConfig:
     name: str = option(MISSING, "registered name of the method")
     label: Optional[str] = option(None, "name shown in tables; null is the registered name")
     learning_rate: float = option(1e-3, "peak learning rate used where trainer.learning_rate is not given", above=0)
-    target_modules: Any = option("qv", "layers to adapt: qv, five (q k v up down), all_linear, or a list of layer names")
+    target_modules: Any = option(
+        "qv", "layers to adapt: qv, five (q k v up down), all_linear, or a list of layer names"
+    )
 
 
 @dataclass
@@ -101,7 +107,9 @@ class TaskConfig:
     kind: str = option("classification", "what is predicted", choices=("classification", "regression", "generation"))
     metric: str = option(MISSING, "the metric that selects epochs and fills the tables")
     max_length: int = option(128, "longest input in tokens; longer inputs are cut and counted", at_least=4)
-    train_examples: Optional[int] = option(None, "use only this many training examples (fixed draw); null is all", at_least=1)
+    train_examples: Optional[int] = option(
+        None, "use only this many training examples (fixed draw); null is all", at_least=1
+    )
     held_out: int = option(1000, "at most this many training examples are held out for selection=held_out", at_least=1)
     sizes: dict[str, int] = option({}, "number of examples per split as published; a different count is reported")
 
@@ -120,7 +128,9 @@ class TrainerConfig:
     """The training loop. Batch size counts examples per optimizer step, whatever the number of devices."""
 
     learning_rate: float = option(MISSING, "peak learning rate of the adapter; the method's own by default", above=0)
-    head_learning_rate: Optional[float] = option(None, "peak learning rate of the task head; null is learning_rate", above=0)
+    head_learning_rate: Optional[float] = option(
+        None, "peak learning rate of the task head; null is learning_rate", above=0
+    )
     epochs: float = option(3.0, "passes over the training set (ignored if max_steps is given)", above=0)
     max_steps: Optional[int] = option(None, "stop after this many optimizer steps", at_least=1)
     batch_size: int = option(32, "examples per optimizer step over all devices", at_least=1)
@@ -132,13 +142,19 @@ class TrainerConfig:
     beta2: float = option(0.999, "AdamW beta2", at_least=0, below=1)
     epsilon: float = option(1e-8, "AdamW epsilon", above=0)
     clip: Optional[float] = option(None, "clip the global gradient norm at this value; null does not clip", above=0)
-    precision: str = option("fp32", "arithmetic of the forward pass (mixed precision)", choices=("fp32", "bf16", "fp16"))
+    precision: str = option(
+        "fp32", "arithmetic of the forward pass (mixed precision)", choices=("fp32", "bf16", "fp16")
+    )
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
     compile: bool = option(False, "torch.compile the model")
     group_by_length: bool = option(True, "batches of similar length; order still drawn from the seed")
     evaluate_every: Optional[int] = option(None, "evaluate every n optimizer steps; null is once per epoch", at_least=1)
-    patience: Optional[int] = option(None, "stop after this many evaluations without improvement; null never stops early", at_least=1)
-    checkpoint_every: Optional[int] = option(None, "checkpoint every n optimizer steps; null is at every evaluation", at_least=1)
+    patience: Optional[int] = option(
+        None, "stop after this many evaluations without improvement; null never stops early", at_least=1
+    )
+    checkpoint_every: Optional[int] = option(
+        None, "checkpoint every n optimizer steps; null is at every evaluation", at_least=1
+    )
     log_every: int = option(10, "write loss and speed to metrics.jsonl every n optimizer steps", at_least=1)
 
 
@@ -148,7 +164,9 @@ class ScaleConfig:
 
     name: str = option(MISSING, "which scale", choices=("pocket", "paper"))
     devices: int = option(1, "processes, one per GPU (or CPU process); above 1 starts accelerate launch", at_least=1)
-    threads: Optional[int] = option(None, "CPU threads per process; null shares the cores among parallel cells", at_least=1)
+    threads: Optional[int] = option(
+        None, "CPU threads per process; null shares the cores among parallel cells", at_least=1
+    )
 
 
 @dataclass

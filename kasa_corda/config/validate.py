@@ -100,7 +100,9 @@ def _combinations(config: RunConfig) -> None:
     if trainer.warmup >= 1 and trainer.warmup != int(trainer.warmup):
         raise ConfigError(f"trainer.warmup={trainer.warmup} is neither a share below 1 nor a whole number of steps")
     if trainer.max_steps is not None and 1 < trainer.warmup > trainer.max_steps:
-        raise ConfigError(f"trainer.warmup={trainer.warmup:g} steps is longer than trainer.max_steps={trainer.max_steps}")
+        raise ConfigError(
+            f"trainer.warmup={trainer.warmup:g} steps is longer than trainer.max_steps={trainer.max_steps}"
+        )
     TASKS[task.family](task).check()
 
 

@@ -43,6 +43,9 @@ class Task(ABC):
 
     Config: ClassVar[type[TaskConfig]] = TaskConfig
 
+    truncated: int = 0
+    """distinct examples that ``encode`` has cut at max_length so far"""
+
     def __init__(self, config: Any) -> None:
         self.config = config
 
