@@ -13,9 +13,9 @@ register(ConfigStore.instance())
 
 
 @hydra.main(config_path="configs", config_name="config", version_base="1.3")
-def main(config: DictConfig) -> int:
+def main(config: DictConfig) -> None:
     """One composed run."""
-    return cli.single(config)
+    cli.single(config)
 
 
 if __name__ == "__main__":

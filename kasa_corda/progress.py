@@ -44,6 +44,7 @@ class Phase:
         self.progress = progress
         self.title, self.total, self.unit, self.done, self.start = title, total, unit, start, start
         self.began = self.printed = time.monotonic()
+        self.units = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
         self.bar = (
             tqdm(
                 total=total, initial=start, desc=title, unit=unit, file=progress.stream, leave=False, dynamic_ncols=True
@@ -67,8 +68,8 @@ class Phase:
         """What a log file gets: 'train 120/500 steps, loss 0.31, 12.3 steps/s, 0:31 left'."""
         speed = (self.done - self.start) / max(time.monotonic() - self.began, 1e-9)
         left = (self.total - self.done) / speed if speed else 0.0
-        parts = [f"{self.title} {self.done}/{self.total} {self.unit}s", *(f"{k} {v}" for k, v in shown.items())]
-        return ", ".join([*parts, f"{speed:.1f} {self.unit}s/s", f"{clock(left)} left"])
+        parts = [f"{self.title} {self.done}/{self.total} {self.units}", *(f"{k} {v}" for k, v in shown.items())]
+        return ", ".join([*parts, f"{speed:.1f} {self.units}/s", f"{clock(left)} left"])
 
     def close(self) -> None:
         if self.bar is not None:

@@ -187,6 +187,15 @@ def test_the_fingerprint_follows_config_and_both_ends_of_the_weights(copy):
     assert all(len(text) == 16 for text in prints)
 
 
+def test_a_sentencepiece_tokenizer_without_the_package_says_which_one(copy, monkeypatch):
+    folder = copy("deberta-v2")
+    (folder / "tokenizer.json").unlink()
+    (folder / "spm.model").write_bytes(b"not a model")
+    monkeypatch.setattr("kasa_corda.models.loading.find_spec", lambda name: None)
+    with pytest.raises(DataError, match="pip install sentencepiece"):
+        load_model(small("deberta-v2", path=str(folder)), 2, "classification")
+
+
 def test_an_encoder_is_not_asked_to_generate(folders):
     with pytest.raises(ConfigError, match="is an encoder and can't generate text"):
         load_model(small("bert", path=str(folders("bert"))), None, None)

@@ -26,7 +26,7 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
 
             return sweep([argument for argument in argv[1:] if argument not in ("-m", "--multirun")])
         main()
-        return 0
+        return outcome["code"]
     except KasaCordaError as error:
         return complain(str(error), error.exit_code)
     except TRANSLATED as error:
@@ -47,8 +47,19 @@ def complain(message: str, code: int) -> int:
     return code
 
 
+outcome = {"code": 0}
+"""exit code of the run that Hydra called; raising through Hydra would print its own lines first"""
+
+
 def single(config: DictConfig) -> None:
-    """One composed run: plan it (dry_run) or execute it, then show its result."""
+    """One composed run, called by Hydra: plan it (dry_run) or execute it, then show its result."""
+    try:
+        execute(config)
+    except KasaCordaError as error:
+        outcome["code"] = complain(str(error), error.exit_code)
+
+
+def execute(config: DictConfig) -> None:
     from ..launch import launch, prepare
 
     checked, directory = prepare(plain(config))

@@ -18,7 +18,7 @@ from .quiet import quiet
 
 CONVERSION = 1
 """raised when the conversion changes, so that older folders are not used any more"""
-VOLATILE = ("transformers_version", "_model_name_or_path", "_name_or_path")
+VOLATILE = ("transformers_version", "_model_name_or_path", "_name_or_path", "is_local", "local_files_only")
 
 
 def ensure_model(key: str) -> Path:
@@ -72,8 +72,9 @@ def convert(gguf: Path, folder: Path) -> None:
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    for name in ("config.json", "generation_config.json"):
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         _drop(folder / name, VOLATILE)
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     print(f"convert {gguf.name}: done in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 

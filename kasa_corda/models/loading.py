@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,10 @@ def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Pr
                 folder, local_files_only=True, padding_side="right", trust_remote_code=trust_remote_code
             )
     except Exception as error:
-        raise DataError(f"the tokenizer in {folder} can't be loaded ({_first_line(error)})") from None
+        reason = _first_line(error)
+        if not (Path(folder) / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
+            reason = "it needs the package sentencepiece: pip install sentencepiece"
+        raise DataError(f"the tokenizer in {folder} can't be loaded ({reason})") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
