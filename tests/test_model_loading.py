@@ -145,6 +145,7 @@ def test_a_torn_weight_file_is_refused(copy):
         (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "no usable num_hidden_layers"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no *.safetensors weights"),
         (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "only pickled weights"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
     ],
 )
 def test_a_folder_that_is_no_model_is_said_before_anything_is_loaded(copy, damage, said):
@@ -189,11 +190,23 @@ def test_the_fingerprint_follows_config_and_both_ends_of_the_weights(copy):
 
 def test_a_sentencepiece_tokenizer_without_the_package_says_which_one(copy, monkeypatch):
     folder = copy("deberta-v2")
-    (folder / "tokenizer.json").unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
     (folder / "spm.model").write_bytes(b"not a model")
     monkeypatch.setattr("kasa_corda.models.loading.find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install sentencepiece"):
         load_model(small("deberta-v2", path=str(folder)), 2, "classification")
+
+
+def test_a_tokenizer_that_transformers_would_make_up_is_refused(copy):
+    folder = copy("bert")
+    config = small("bert", path=str(folder))
+    (folder / "tokenizer.json").rename(folder / "spm.model")
+    with pytest.raises(DataError, match="has no words"):
+        load_model(config, 2, "classification")
+    (folder / "spm.model").unlink()
+    with pytest.raises(DataError, match="has no tokenizer"):
+        load_model(config, 2, "classification")
 
 
 def test_an_encoder_is_not_asked_to_generate(folders):

@@ -1,4 +1,4 @@
-"""Telling weight folders apart without reading gigabytes (no torch)."""
+"""What a model folder must hold, and telling folders apart without reading gigabytes (no torch)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import DataError
 
 SAMPLE_BYTES = 64 * 1024
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "tokenizer.model", "sentencepiece*.model")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -27,6 +28,11 @@ def weight_files(folder: str | Path) -> list[Path]:
             " convert them to safetensors"
         )
     raise DataError(f"the model folder {folder} has no *.safetensors weights")
+
+
+def has_vocabulary(folder: str | Path) -> bool:
+    """Whether there is a tokenizer file; without one, transformers makes up a tokenizer of unknown words only."""
+    return any(next(Path(folder).expanduser().glob(pattern), None) for pattern in VOCABULARIES)
 
 
 def sampled_fingerprint(folder: str | Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .fingerprint import has_vocabulary
 from .network import within
 
 ANSWER_SECONDS = 8.0
@@ -45,8 +46,9 @@ def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
             found = try_to_load_from_cache(hub_id, "config.json", revision=name)
         except HFValidationError:
             return None
-        if isinstance(found, str) and has_weights(Path(found).parent):
-            return Path(found).parent
+        folder = Path(found).parent if isinstance(found, str) else None
+        if folder and has_weights(folder) and has_vocabulary(folder):
+            return folder
     return None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, DataError
 from .empty import empty_model
 from .families import architecture_of
-from .fingerprint import sampled_fingerprint
+from .fingerprint import VOCABULARIES, has_vocabulary, sampled_fingerprint
 from .heads import MAY_BE_FRESH, PROBLEMS, fresh_modules, head_modules, head_notes
 from .local import check_shape, described, read_config
 from .quiet import quiet
@@ -73,6 +73,8 @@ def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Pr
     """The tokenizer of a model folder, padding on the right, with a padding token; DataError if it can't be read."""
     from transformers import AutoTokenizer
 
+    if not has_vocabulary(folder):
+        raise DataError(f"{folder} has no tokenizer ({', '.join(VOCABULARIES)})")
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -83,6 +85,8 @@ def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Pr
         if not (Path(folder) / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
             reason = "it needs the package sentencepiece: pip install sentencepiece"
         raise DataError(f"the tokenizer in {folder} can't be loaded ({reason})") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise DataError(f"the tokenizer in {folder} has no words (its files don't fit its class)")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError, DataError
 from .families import ARCHITECTURES
-from .fingerprint import weight_files
+from .fingerprint import VOCABULARIES, has_vocabulary, weight_files
 
 MISSING = (None, "???")
 SHAPE = ("architecture", "layers", "hidden_size", "intermediate_size", "heads", "kv_heads", "head_dim")
@@ -36,11 +36,13 @@ RESERVED_POSITIONS = {"roberta": 2}
 def describe(folder: str | Path) -> dict[str, Any]:
     """The fields of ModelConfig that the folder's config.json fixes, and ``name``, the folder's name.
 
-    DataError if there is no such folder, config.json or safetensors file, if config.json is damaged, or
-    if its architecture is not supported.
+    DataError if there is no such folder, config.json, safetensors or tokenizer file, if config.json is damaged,
+    or if its architecture is not supported.
     """
     weight_files(folder)
     folder = Path(folder).expanduser().resolve()
+    if not has_vocabulary(folder):
+        raise DataError(f"the model folder {folder} has no tokenizer ({', '.join(VOCABULARIES)})")
     return {"name": folder.name, **described(read_config(folder), str(folder))}
 
 
