@@ -58,6 +58,12 @@ class Collator:
             batch[name] = torch.tensor(values)
         return batch
 
+    def logits(self, model: torch.nn.Module, examples: Sequence[dict[str, Any]]) -> torch.Tensor:
+        """The model's float32 logits (batch, num_labels) for encoded examples, labels left out."""
+        batch = self([{name: value for name, value in row.items() if name != "labels"} for row in examples])
+        device = next(model.parameters()).device
+        return model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits.float()
+
     def _pad(self, values: list[int], longest: int, fill: int) -> list[int]:
         missing = [fill] * (longest - len(values))
         return missing + values if self.left else values + missing

@@ -22,8 +22,8 @@ from .config import RunConfig
 from .errors import DataError
 from .evaluation import EVALUATORS
 from .evaluation.base import Evaluation
-from .methods import METHODS
-from .methods.base import AdaptContext, head_parameters
+from .methods import METHODS, Method
+from .methods.base import AdaptContext, count_parameters
 from .models.architecture import match_targets
 from .models.loading import load_model
 from .progress import Progress
@@ -57,13 +57,7 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         encoded = task.encode(data.train, loaded.tokenizer)
     with seconds("adapt"):
         method = METHODS[config.method.name](config.method)
-        context = AdaptContext(
-            targets=target_names(config) if method.adapts_layers else [],
-            head=loaded.head,
-            task_type="SEQ_CLS",
-            seed=config.seed,
-            total_steps=total_steps(config.trainer, len(encoded)),
-        )
+        context = adapt_context(config, method, loaded.head, total_steps(config.trainer, len(encoded)))
         method.prepare(loaded.model, context)
         seed_everything(config.seed)
         model = method.adapt(loaded.model, context).to(accelerator.device)
@@ -96,13 +90,12 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         head=loaded.head,
         seed=config.seed,
         metric=config.task.metric,
-        evaluate=lambda _: evaluate(data.select).scores,
+        evaluate=lambda: evaluate(data.select).scores,
         log=log,
         checkpoints=CheckpointFolder(directory.path),
         progress=screen,
     )
-    with seconds("fit"):
-        fitted = trainer.fit(resume=config.resume)
+    fitted = trainer.fit(resume=config.resume)
     last = evaluate_test(task, data, evaluate)
     method.restore(model, trainer.best)
     best = last if fitted.best == fitted.last else evaluate_test(task, data, evaluate)
@@ -128,11 +121,7 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         "data": {
             "source": data.source,
             "fingerprint": data.fingerprint,
-            "counts": {
-                "train": len(data.train),
-                "select": len(data.select),
-                **{k: len(v) for k, v in data.test.items()},
-            },
+            "counts": {name: len(split) for name, split in data.splits().items()},
             "truncated": task.truncated,
         },
         "notes": [*loaded.notes, *data.notes],
@@ -183,28 +172,20 @@ def data_folder(config: RunConfig) -> Path | None:
     return folder
 
 
-def target_names(config: RunConfig) -> list[str]:
-    return list(match_targets(asdict(config.model), config.method.target_modules))
+def adapt_context(config: RunConfig, method: Method, head: list[str], steps: int) -> AdaptContext:
+    """What the method may know of this run."""
+    targets = match_targets(asdict(config.model), config.method.target_modules) if method.adapts_layers else {}
+    return AdaptContext(list(targets), head, "SEQ_CLS", config.seed, steps)
 
 
 def check_not_empty(data: TaskData) -> None:
-    for name, split in {"train": data.train, "select": data.select, **data.test}.items():
+    for name, split in data.splits().items():
         if not split:
             raise DataError(f"the {name} split from {data.source} is empty")
 
 
 def counts_text(data: TaskData) -> str:
-    splits = {"train": data.train, "select": data.select, **data.test}
-    return ", ".join(f"{len(split):,} {name}" for name, split in splits.items())
-
-
-def count_parameters(model: torch.nn.Module, head: list[str]) -> dict[str, int]:
-    """Trainable, split into adapter and head, and all parameters of the model that runs."""
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    names = set(head_parameters(model, head))
-    in_head = sum(p.numel() for name, p in model.named_parameters() if name in names)
-    total = sum(p.numel() for p in model.parameters())
-    return {"trainable": trainable, "adapter": trainable - in_head, "head": in_head, "total": total}
+    return ", ".join(f"{len(split):,} {name}" for name, split in data.splits().items())
 
 
 def evaluate_test(task: Any, data: TaskData, evaluate: Any) -> dict[str, Evaluation]:

@@ -16,36 +16,30 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 def plan(config: RunConfig, directory: RunDirectory) -> dict[str, Any]:
     """Model, trainable parameters, steps, memory estimate and run directory of one run."""
     from .methods import METHODS
-    from .methods.base import AdaptContext, head_parameters
-    from .models.architecture import match_targets
+    from .methods.base import count_parameters
     from .models.loading import empty_model
+    from .pipeline import adapt_context
     from .tasks import TASKS
     from .training import total_steps
 
     task = TASKS[config.task.family](config.task)
     method = METHODS[config.method.name](config.method)
     model, head = empty_model(asdict(config.model), task.num_labels, config.task.kind)
-    targets = list(match_targets(asdict(config.model), config.method.target_modules)) if method.adapts_layers else []
     examples = train_examples(config)
     steps = total_steps(config.trainer, examples) if examples else config.trainer.max_steps
-    context = AdaptContext(targets, head, "SEQ_CLS", config.seed, steps or 0)
+    context = adapt_context(config, method, head, steps or 0)
     with contextlib.redirect_stdout(io.StringIO()):
         model = method.adapt(model, context)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    names = set(head_parameters(model, head))
-    in_head = sum(p.numel() for name, p in model.named_parameters() if name in names)
-    total = sum(p.numel() for p in model.parameters())
+    counts = count_parameters(model, head)
     return {
         "task": config.task.name,
         "model": config.model.name,
         "method": config.method.name,
-        "layers": len(targets),
-        "trainable": trainable,
-        "head": in_head,
-        "total": total,
+        "layers": len(context.targets),
+        **counts,
         "examples": examples,
         "steps": steps,
-        "memory_bytes": memory_estimate(config, total, trainable),
+        "memory_bytes": memory_estimate(config, counts["total"], counts["trainable"]),
         "run_dir": str(directory.path),
         "state": directory.state(),
     }

@@ -40,14 +40,10 @@ class TrainedRun:
         examples = [Example(str(i), *split_pair(text, self.task.config)) for i, text in enumerate(texts)]
         encoded = self.task.encode(examples, self.tokenizer)
         collate = Collator(self.tokenizer)
-        device = next(self.model.parameters()).device
         answers = []
         with torch.inference_mode():
             for start in range(0, len(encoded), batch_size):
-                inputs = collate(
-                    [{k: v for k, v in row.items() if k != "labels"} for row in encoded[start : start + batch_size]]
-                )
-                logits = self.model(**{k: v.to(device) for k, v in inputs.items()}).logits.float()
+                logits = collate.logits(self.model, encoded[start : start + batch_size])
                 answers += [self._answer(p, row) for p, row in zip(self.task.predict(logits), logits, strict=True)]
         return answers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ class Trainer:
         head: list[str],
         seed: int,
         metric: str,
-        evaluate: Callable[[nn.Module], dict[str, float]],
+        evaluate: Callable[[], dict[str, float]],
         log: Callable[[Event], None],
         checkpoints: CheckpointFolder,
         progress: Progress,
@@ -157,7 +158,7 @@ class Trainer:
         for index, part in enumerate(mine):
             inputs = self._inputs(part or batch[:1])
             final = index == len(mine) - 1
-            with _nothing() if final else self.accelerator.no_sync(self.model):
+            with nullcontext() if final else self.accelerator.no_sync(self.model):
                 loss = self.model(**inputs).loss.float() * (len(part) / len(batch))
                 task_loss += loss.detach()
                 loss = loss * processes
@@ -209,7 +210,7 @@ class Trainer:
         return step % every == 0 or step == self.total
 
     def _evaluate(self) -> None:
-        scores = self.evaluate(self.bare)
+        scores = self.evaluate()
         self.model.train()
         now = Moment(self.fitted.step, self.fitted.step / self.per_epoch, scores)
         self.log({"event": "evaluate", "split": "select", **asdict(now)})
@@ -294,9 +295,3 @@ class _Window:
         self.steps += 1
         self.examples += examples
         self.tokens += tokens
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_models import Pretrained
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -49,6 +50,12 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, initializer_range=0.2, **shape)
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Pretrained:
+    """A small pretrained folder of each architecture, made when asked for."""
+    return Pretrained(tmp_path_factory.mktemp("pretrained"), tiny_bert)
 
 
 @pytest.fixture(scope="session")

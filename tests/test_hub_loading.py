@@ -14,17 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
-from small_models import COMMIT, Hub, Pretrained, small
+from small_models import COMMIT, Hub, small
 
 from kasa_corda.errors import DataError
 from kasa_corda.models.loading import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory, tiny_bert):
-    return Pretrained(tmp_path_factory.mktemp("pretrained"), tiny_bert)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from small_models import ARCHITECTURES, SIZES, Pretrained, small
+from small_models import ARCHITECTURES, SIZES, small
 
 from kasa_corda.errors import ConfigError, DataError
 from kasa_corda.models.fingerprint import sampled_fingerprint
@@ -16,11 +16,6 @@ from kasa_corda.models.loading import load_model
 from kasa_corda.models.local import complete, describe
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory, tiny_bert):
-    return Pretrained(tmp_path_factory.mktemp("pretrained"), tiny_bert)
 
 
 @pytest.fixture

@@ -22,11 +22,9 @@ EXPECTED = {"Float": "a number", "Integer": "a whole number", "Boolean": "true o
 def explained(error: Exception, arguments: list[str]) -> str:
     """One sentence for a composition error of the command line ``arguments``."""
     if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, name = str(error.missing_cfg_file).partition("/")
-        for other in sorted(GROUPS, key=len, reverse=True):
-            if str(error.missing_cfg_file).startswith(f"{other}/"):
-                group, name = other, str(error.missing_cfg_file)[len(other) + 1 :]
-        return unknown(group, name, group_options(group))
+        missing = str(error.missing_cfg_file)
+        group = next((name for name in GROUPS if missing.startswith(f"{name}/")), missing.partition("/")[0])
+        return unknown(group, missing.removeprefix(f"{group}/"), group_options(group))
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, ValidationError):
         return wrong_type(cause, arguments)

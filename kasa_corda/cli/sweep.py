@@ -89,7 +89,7 @@ def sweep(arguments: Sequence[str]) -> int:
 def compose_cells(hydra: Any, overrides: list[Override]) -> list[Cell]:
     """Every combination, composed. Group choices are composed by Hydra once each; plain values are set on a copy."""
     batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    groups = {o.key_or_group for o in overrides if hydra.config_loader.list_groups("") and is_group(hydra, o)}
+    groups = {o.key_or_group for o in overrides if is_group(hydra, o)}
     composed: dict[tuple[str, ...], DictConfig] = {}
     cells = []
     for combination in (c for batch in batches for c in batch):

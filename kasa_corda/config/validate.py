@@ -73,6 +73,7 @@ def _within(key: str, value: Any, limits: Any) -> None:
 def _combinations(config: RunConfig) -> None:
     from ..evaluation import EVALUATORS
     from ..tasks import TASKS
+    from ..trackers import check_tracker
 
     model, task, trainer = config.model, config.task, config.trainer
     if task.kind == "generation" and model.kind == "encoder":
@@ -103,16 +104,17 @@ def _combinations(config: RunConfig) -> None:
         raise ConfigError(
             f"trainer.warmup={trainer.warmup:g} steps is longer than trainer.max_steps={trainer.max_steps}"
         )
+    check_tracker(config.tracker)
     TASKS[task.family](task).check()
 
 
 def _method_fits_model(config: RunConfig) -> None:
     from ..methods import METHODS
-    from ..models.architecture import ARCHITECTURES, match_targets
+    from ..models.architecture import match_targets
+    from ..models.families import architecture_of
 
-    model = config.model
-    if model.architecture not in ARCHITECTURES:
-        raise ConfigError(unknown("model.architecture", model.architecture, ARCHITECTURES))
+    model = dataclasses.asdict(config.model)
+    architecture_of(model)
     method = METHODS[config.method.name](config.method)
-    shapes = match_targets(dataclasses.asdict(model), config.method.target_modules) if method.adapts_layers else {}
+    shapes = match_targets(model, config.method.target_modules) if method.adapts_layers else {}
     method.check(shapes)

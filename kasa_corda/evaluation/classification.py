@@ -59,11 +59,9 @@ class ClassificationEvaluator(Evaluator):
         mine: list[tuple[int, Any]] = []
         was_training = model.training
         model.eval()
-        device = next(model.parameters()).device
         with torch.inference_mode(), progress.phase("evaluate", len(batches), "batch") as phase:
             for batch in batches[state.process_index :: state.num_processes]:
-                inputs = collate([{k: v for k, v in encoded[i].items() if k != "labels"} for i in batch])
-                logits = model(**{k: v.to(device) for k, v in inputs.items()}).logits.float()
+                logits = collate.logits(model, [encoded[i] for i in batch])
                 mine += zip(batch, task.predict(logits), strict=True)
                 phase.advance(state.num_processes)
         model.train(was_training)

@@ -92,6 +92,15 @@ class Method(ABC):
                 parameters[name].copy_(value)
 
 
+def count_parameters(model: nn.Module, head: Iterable[str]) -> dict[str, int]:
+    """Trainable parameters, their split into adapter and head, and all parameters of the model that runs."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    names = set(head_parameters(model, head))
+    in_head = sum(p.numel() for name, p in model.named_parameters() if name in names)
+    total = sum(p.numel() for p in model.parameters())
+    return {"trainable": trainable, "adapter": trainable - in_head, "head": in_head, "total": total}
+
+
 def head_parameters(model: nn.Module, head: Iterable[str]) -> list[str]:
     """Names of the trainable parameters that belong to the task head."""
     heads = tuple(head)

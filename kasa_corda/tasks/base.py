@@ -37,14 +37,15 @@ class TaskData:
     notes: list[str] = field(default_factory=list)
     """anything the reader of a result should know (rows missing, duplicates dropped, ...)"""
 
+    def splits(self) -> dict[str, list[Example]]:
+        """Every split by name: train, select and the evaluated ones."""
+        return {"train": self.train, "select": self.select, **self.test}
+
 
 class Task(ABC):
     """A task family: loads, encodes and scores. One instance serves one run."""
 
     Config: ClassVar[type[TaskConfig]] = TaskConfig
-
-    truncated: int = 0
-    """distinct examples that ``encode`` has cut at max_length so far"""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -53,6 +54,11 @@ class Task(ABC):
     @abstractmethod
     def num_labels(self) -> int:
         """Outputs of the task head: number of classes, 1 for a regression."""
+
+    @property
+    @abstractmethod
+    def truncated(self) -> int:
+        """Distinct examples that ``encode`` has cut at max_length so far."""
 
     @abstractmethod
     def check(self) -> None:
