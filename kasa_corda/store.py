@@ -30,11 +30,11 @@ def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -44,8 +44,8 @@ def replace_directory(new: Path, target: Path) -> None:
     old = target.with_name(f"{target.name}.old")
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-    os.replace(new, target)
+        target.replace(old)
+    new.replace(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -110,7 +110,7 @@ class RunDirectory:
 
     def append_metrics(self, event: dict[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": time.time(), **event}, default=_plain) + "\n")
 
     def write_predictions(self, split: str, rows: Iterable[dict[str, Any]]) -> None:

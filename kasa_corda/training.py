@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -70,7 +70,7 @@ def warmup_steps(config: TrainerConfig, total: int) -> int:
 
 
 class Trainer:
-    """Fits one model. ``fit`` returns the progress and leaves the model in its last state; ``best`` holds the best one."""
+    """Fits one model. ``fit`` returns the progress and leaves the model in its last state; ``best`` holds the best."""
 
     def __init__(
         self,
@@ -96,12 +96,14 @@ class Trainer:
         self.lengths = [len(example["input_ids"]) for example in encoded]
         self.per_epoch = steps_per_epoch(len(encoded), config.batch_size)
         self.total = total_steps(config, len(encoded))
+        self.order: dict[int, list[list[int]]] = {}
+        """the batches of the epoch at hand"""
         self.best: Tensors = {}
         self.fitted = FitProgress()
         if config.precision == "fp16" and accelerator.device.type == "cpu":
             raise ConfigError("trainer.precision=fp16 needs a GPU; on this machine use fp32 or bf16")
         if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            cast(Any, model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.bare = model
         self.optimizer = self._optimizer(head)
         self.scheduler = self._scheduler()
@@ -130,7 +132,7 @@ class Trainer:
                     shown = self._record(window)
                     window = _Window(self.accelerator.device)
                 self.fitted.seconds += time.perf_counter() - began
-                phase.advance(**shown)
+                phase.advance(1, **shown)
                 if due:
                     self._evaluate()
                 if due or stop.requested or step % (self.config.checkpoint_every or self.total) == 0:
@@ -141,12 +143,10 @@ class Trainer:
 
     def _batch(self, step: int) -> list[int]:
         epoch, index = divmod(step, self.per_epoch)
-        if index == 0 or not hasattr(self, "_epoch_batches") or self._epoch != epoch:
-            self._epoch = epoch
-            self._epoch_batches = epoch_batches(
-                self.lengths, self.config.batch_size, self.seed, epoch, group=self.config.group_by_length
-            )
-        return self._epoch_batches[index]
+        if epoch not in self.order:
+            group = self.config.group_by_length
+            self.order = {epoch: epoch_batches(self.lengths, self.config.batch_size, self.seed, epoch, group=group)}
+        return self.order[epoch][index]
 
     def _step(self, batch: list[int]) -> tuple[torch.Tensor, torch.Tensor, int, int]:
         """One optimizer step. Returns this process's task loss, auxiliary loss, examples and tokens."""

@@ -52,7 +52,7 @@ def test_attempts_are_counted_per_process(run):
 
 def test_a_torn_last_line_of_metrics_is_left_out(run):
     run.append_metrics({"step": 1})
-    with open(run.path / "metrics.jsonl", "a") as file:
+    with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')
     assert [event["step"] for event in run.metrics()] == [1]
 

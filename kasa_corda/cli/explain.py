@@ -34,7 +34,10 @@ def explained(error: Exception, arguments: list[str]) -> str:
     if found := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in '", text + str(cause)):
         return unknown_key(str(getattr(cause, "full_key", None) or found.group(1) or found.group(2)), arguments)
     if found := re.search(r"Error parsing override '(.*?)'\n", text, re.DOTALL):
-        return f"{found.group(1)!r} is not an override of the form key=value (values with , [ ] {{ }} = or spaces need quotes)"
+        return (
+            f"{found.group(1)!r} is not an override of the form key=value"
+            " (values with , [ ] { } = or spaces need quotes)"
+        )
     return text.split("\n")[0]
 
 

@@ -62,7 +62,9 @@ def sweep(arguments: Sequence[str]) -> int:
         if all(cell.error for cell in cells):
             raise ConfigError(cells[0].error or "the sweep is empty")
         missing = {
-            c.directory.path: c for c in cells if c.directory and (c.config.force or c.directory.state() != "finished")
+            c.directory.path: c
+            for c in cells
+            if c.directory and c.config and (c.config.force or c.directory.state() != "finished")
         }
         print(announcement(cells, len(missing)), flush=True)
         if cells[0].config is not None and cells[0].config.dry_run:

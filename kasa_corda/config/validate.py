@@ -94,8 +94,9 @@ def _combinations(config: RunConfig) -> None:
     parts = trainer.accumulation * config.scale.devices
     if trainer.batch_size % parts:
         raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size} can't be split into trainer.accumulation={trainer.accumulation} x "
-            f"scale.devices={config.scale.devices} equal parts; nearest that works: "
+            f"trainer.batch_size={trainer.batch_size} can't be split into "
+            f"trainer.accumulation={trainer.accumulation} x scale.devices={config.scale.devices} equal parts; "
+            "nearest that works: "
             f"{max(parts, round(trainer.batch_size / parts) * parts)}"
         )
     if trainer.warmup >= 1 and trainer.warmup != int(trainer.warmup):

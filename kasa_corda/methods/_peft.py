@@ -26,7 +26,7 @@ class PeftMethod(Method):
 
         return get_peft_model(model, self.peft_config(context))
 
-    def save(self, model: nn.Module, directory: Path, base: str) -> None:
+    def save(self, model: Any, directory: Path, base: str) -> None:
         for config in model.peft_config.values():
             config.base_model_name_or_path = base
         model.save_pretrained(directory, save_embedding_layers=False)
@@ -36,7 +36,7 @@ class PeftMethod(Method):
 
         return PeftModel.from_pretrained(model, directory)
 
-    def merge(self, model: nn.Module) -> nn.Module:
+    def merge(self, model: Any) -> nn.Module:
         return model.merge_and_unload()
 
 

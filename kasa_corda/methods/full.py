@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import METHODS
 from .base import AdaptContext, Method
@@ -21,7 +21,7 @@ class FullFineTuning(Method):
             parameter.requires_grad_(True)
         return model
 
-    def save(self, model: nn.Module, directory: Path, base: str) -> None:
+    def save(self, model: Any, directory: Path, base: str) -> None:
         model.save_pretrained(directory)
 
     def load(self, model: nn.Module, directory: Path) -> nn.Module:

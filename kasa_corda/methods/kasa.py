@@ -6,7 +6,7 @@ The layers are PEFT's; the auxiliary loss is ours (``kasa_corda.regulariser``), 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import LowRankConfig, option
 from ..errors import ConfigError
@@ -43,8 +43,8 @@ class Kasa(PeftMethod):
             for name, (rows, columns) in shapes.items():
                 if columns - rank >= rows:
                     raise ConfigError(
-                        f"method.variant=authors leaves layer {name} ({rows} x {columns}) untruncated, which PEFT's layers"
-                        " can't do; use method.variant=peft or leave that layer out of method.target_modules"
+                        f"method.variant=authors leaves layer {name} ({rows} x {columns}) untruncated, which PEFT's"
+                        " layers can't do; use method.variant=peft or leave that layer out of method.target_modules"
                     )
 
     def peft_config(self, context: AdaptContext) -> PeftConfig:
@@ -60,13 +60,13 @@ class Kasa(PeftMethod):
         return kasa_regulariser(adapters(model), self.config.beta, self.config.gamma, self.config.variant)
 
 
-def adapters(model: nn.Module) -> list[tuple[Tensor, Tensor, Tensor]]:
+def adapters(model: Any) -> list[tuple[Tensor, Tensor, Tensor]]:
     """(A (r, in), sigma (r,), B (out, r)) of every adapted layer, in model order."""
     from peft.tuners.lora import LoraLayer
 
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
     return [
         (layer.lora_A[name].weight, layer.lora_diag[name], layer.lora_B[name].weight)
-        for layer in model.modules()
-        if isinstance(layer, LoraLayer)
+        for layer in layers
         for name in layer.lora_diag
     ]
