@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -19,35 +15,113 @@ from accelerate.utils import DistributedDataParallelKwargs
 from .card import write_card
 from .checkpoint import CheckpointFolder
 from .config import RunConfig
-from .errors import DataError
+from .data import counts_text, load_data
 from .evaluation import EVALUATORS
 from .evaluation.base import Evaluation
+from .measure import Stopwatch, reset_peak_memory
 from .methods import METHODS, Method
 from .methods.base import AdaptContext, count_parameters
 from .models.architecture import match_targets
-from .models.loading import load_model
+from .models.loading import LoadedModel, load_model
 from .progress import Progress
-from .provenance import provenance
+from .result import Outcome, result_of
 from .seeds import seed_everything
 from .store import RunDirectory
-from .tasks import TASKS, TaskData
+from .tasks import Task, TaskData
 from .trackers import start_tracker
-from .training import FitProgress, Trainer, total_steps
+from .training import Trainer, total_steps
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+
+@dataclass
+class Parts:
+    """Everything a run trains and evaluates with."""
+
+    task: Task
+    data: TaskData
+    encoded: list[dict[str, Any]]
+    """the training examples as tokens"""
+    loaded: LoadedModel
+    method: Method
+    model: torch.nn.Module
+    """the adapted model, on its device"""
+    parameters: dict[str, int]
+
+
+@dataclass
+class Place:
+    """Where a run happens: its processes, its screen, its clock."""
+
+    accelerator: Accelerator
+    screen: Progress
+    seconds: Stopwatch
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.accelerator.is_main_process
 
 
 def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[str, Any]:
     """Execute one validated run and return its result (the content of result.json)."""
-    set_threads(config)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    seconds = Stopwatch()
-    accelerator = start_accelerator(config)
-    screen = Progress(show=accelerator.is_main_process)
+    place = start(config)
+    parts = assemble(config, place)
+    evaluate = evaluation(config, parts, place)
+    tracker = start_tracker(config.tracker, directory, asdict(config)) if place.writes else None
+    trainer = Trainer(
+        config.trainer,
+        parts.method,
+        parts.model,
+        parts.encoded,
+        parts.loaded.tokenizer,
+        accelerator=place.accelerator,
+        head=parts.loaded.head,
+        seed=config.seed,
+        metric=config.task.metric,
+        evaluate=lambda: evaluate(parts.data.select).scores,
+        log=logger(directory, tracker, place),
+        checkpoints=CheckpointFolder(directory.path),
+        progress=place.screen,
+    )
+    fitted = trainer.fit(resume=config.resume)
+    last = {name: evaluate(split) for name, split in parts.data.test.items()}
+    parts.method.restore(parts.model, trainer.best)
+    best = last if fitted.best == fitted.last else {n: evaluate(split) for n, split in parts.data.test.items()}
 
+    outcome = Outcome(fitted, best, last)
+    result = {"run_id": directory.run_id, **result_of(config, parts, outcome, place.seconds, command)}
+    if place.writes:
+        write(config, directory, parts.method, place.accelerator.unwrap_model(trainer.model), outcome, result)
+    if tracker is not None:
+        tracker.log({f"test/{k}": v for k, v in result["best"]["test"].items()}, step=fitted.step)
+        tracker.finish()
+    place.accelerator.wait_for_everyone()
+    if place.writes:
+        trainer.checkpoints.remove()
+    return result
+
+
+def start(config: RunConfig) -> Place:
+    """Threads, memory counters and processes of this run."""
+    threads = config.scale.threads or int(os.environ.get("KASA_CORDA_THREADS", 0))  # the sweep shares out the cores
+    if threads:
+        torch.set_num_threads(threads)
+    reset_peak_memory()
+    seconds = Stopwatch()
+    accelerator = Accelerator(
+        mixed_precision={"fp32": "no"}.get(config.trainer.precision, config.trainer.precision),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+    )
+    return Place(accelerator, Progress(show=accelerator.is_main_process), seconds)
+
+
+def assemble(config: RunConfig, place: Place) -> Parts:
+    """Load task and model, and turn the model into the one to train."""
+    seconds, screen = place.seconds, place.screen
     with seconds("data"):
-        task = TASKS[config.task.family](config.task)
-        data = task.load(data_folder(config), config.selection)
-        check_not_empty(data)
+        task, data = load_data(config)
         screen.say(f"task {config.task.name}: {counts_text(data)} from {data.source}")
     with seconds("load"):
         seed_everything(config.seed)
@@ -55,169 +129,51 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         screen.say(f"model {config.model.name} from {loaded.source}")
     with seconds("data"):
         encoded = task.encode(data.train, loaded.tokenizer)
-    with seconds("adapt"):
-        method = METHODS[config.method.name](config.method)
-        context = adapt_context(config, method, loaded.head, total_steps(config.trainer, len(encoded)))
+    method = METHODS[config.method.name](config.method)
+    context = adapt_context(config, method, loaded.head, total_steps(config.trainer, len(encoded)), loaded.fresh)
+    with seconds("prepare"):
         method.prepare(loaded.model, context)
+    with seconds("adapt"):
         seed_everything(config.seed)
-        model = method.adapt(loaded.model, context).to(accelerator.device)
+        model = method.adapt(loaded.model, context).to(place.accelerator.device)
         parameters = count_parameters(model, loaded.head)
         screen.say(
             f"method {config.method.name}: {parameters['trainable']:,} of {parameters['total']:,} parameters train"
         )
+    return Parts(task, data, encoded, loaded, method, model, parameters)
 
+
+def adapt_context(
+    config: RunConfig, method: Method, head: list[str], steps: int, fresh: list[str] | None = None
+) -> AdaptContext:
+    """What the method may know of this run."""
+    targets = match_targets(asdict(config.model), config.method.target_modules) if method.adapts_layers else {}
+    task_type = "CAUSAL_LM" if config.task.kind == "generation" else "SEQ_CLS"
+    frozen = [name for name in fresh or [] if name not in head]
+    return AdaptContext(list(targets), head, task_type, config.seed, steps, frozen=frozen)
+
+
+def evaluation(config: RunConfig, parts: Parts, place: Place) -> Callable[[list[Any]], Evaluation]:
+    """The call that scores the model as it stands on a list of examples."""
     evaluator = EVALUATORS[config.evaluator.name](config.evaluator)
 
-    def evaluate(split: list[Any]) -> Evaluation:
-        with seconds("evaluate"):
-            return evaluator.evaluate(model, loaded.tokenizer, task, split, screen)
+    def evaluate(examples: list[Any]) -> Evaluation:
+        with place.seconds("evaluate"):
+            return evaluator.evaluate(parts.model, parts.loaded.tokenizer, parts.task, examples, place.screen)
 
-    tracker = start_tracker(config.tracker, directory, asdict(config)) if accelerator.is_main_process else None
+    return evaluate
+
+
+def logger(directory: RunDirectory, tracker: GeneralTracker | None, place: Place) -> Callable[[dict[str, Any]], None]:
+    """The call that writes one event of the training to metrics.jsonl and to the tracker."""
 
     def log(event: dict[str, Any]) -> None:
-        if accelerator.is_main_process:
+        if place.writes:
             directory.append_metrics(event)
         if tracker is not None:
             tracker.log(curves(event), step=event["step"])
 
-    trainer = Trainer(
-        config.trainer,
-        method,
-        model,
-        encoded,
-        loaded.tokenizer,
-        accelerator=accelerator,
-        head=loaded.head,
-        seed=config.seed,
-        metric=config.task.metric,
-        evaluate=lambda: evaluate(data.select).scores,
-        log=log,
-        checkpoints=CheckpointFolder(directory.path),
-        progress=screen,
-    )
-    fitted = trainer.fit(resume=config.resume)
-    last = evaluate_test(task, data, evaluate)
-    method.restore(model, trainer.best)
-    best = last if fitted.best == fitted.last else evaluate_test(task, data, evaluate)
-
-    result = {
-        "run_id": directory.run_id,
-        **described(config),
-        "best": moment(fitted, "best", task.combine({k: e.scores for k, e in best.items()})),
-        "last": moment(fitted, "last", task.combine({k: e.scores for k, e in last.items()})),
-        "parameters": parameters,
-        "seconds": seconds.total() | {"fit": fitted.seconds},
-        "peak_memory_bytes": peak_memory(),
-        "throughput": {
-            "examples_per_second": fitted.examples / max(fitted.seconds, 1e-9),
-            "tokens_per_second": fitted.tokens / max(fitted.seconds, 1e-9),
-        },
-        "loss": fitted.loss,
-        "model_source": {
-            "source": loaded.source,
-            "fingerprint": loaded.fingerprint,
-            "approximation": config.model.approximation,
-        },
-        "data": {
-            "source": data.source,
-            "fingerprint": data.fingerprint,
-            "counts": {name: len(split) for name, split in data.splits().items()},
-            "truncated": task.truncated,
-        },
-        "notes": [*loaded.notes, *data.notes],
-        "provenance": provenance(command),
-    }
-    if accelerator.is_main_process:
-        if config.evaluator.save_predictions:
-            for split, evaluation in best.items():
-                directory.write_predictions(split, evaluation.rows)
-            for split, evaluation in last.items():
-                directory.write_predictions(f"{split}_last", evaluation.rows)
-        method.save(accelerator.unwrap_model(trainer.model), directory.path / "adapter", base_name(config))
-        write_card(directory.path / "adapter", result, asdict(config))
-        directory.write_result(result)
-    if tracker is not None:
-        tracker.log({f"test/{k}": v for k, v in result["best"]["test"].items()}, step=fitted.step)
-        tracker.finish()
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        trainer.checkpoints.remove()
-    return result
-
-
-def start_accelerator(config: RunConfig) -> Accelerator:
-    precision = {"fp32": "no"}.get(config.trainer.precision, config.trainer.precision)
-    return Accelerator(
-        mixed_precision=precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
-    )
-
-
-def set_threads(config: RunConfig) -> None:
-    """CPU threads of this process; parallel cells share the cores (KASA_CORDA_THREADS is set by the sweep)."""
-    threads = config.scale.threads or int(os.environ.get("KASA_CORDA_THREADS", 0))
-    if threads:
-        torch.set_num_threads(threads)
-
-
-def data_folder(config: RunConfig) -> Path | None:
-    """``data_dir``, or KASA_CORDA_DATA, or None; DataError if the folder is not there."""
-    chosen = config.data_dir or os.environ.get("KASA_CORDA_DATA")
-    if not chosen:
-        return None
-    folder = Path(chosen).expanduser()
-    if not folder.is_dir():
-        origin = "data_dir" if config.data_dir else "KASA_CORDA_DATA"
-        raise DataError(f"{origin}={chosen} is not a folder")
-    return folder
-
-
-def adapt_context(config: RunConfig, method: Method, head: list[str], steps: int) -> AdaptContext:
-    """What the method may know of this run."""
-    targets = match_targets(asdict(config.model), config.method.target_modules) if method.adapts_layers else {}
-    return AdaptContext(list(targets), head, "SEQ_CLS", config.seed, steps)
-
-
-def check_not_empty(data: TaskData) -> None:
-    for name, split in data.splits().items():
-        if not split:
-            raise DataError(f"the {name} split from {data.source} is empty")
-
-
-def counts_text(data: TaskData) -> str:
-    return ", ".join(f"{len(split):,} {name}" for name, split in data.splits().items())
-
-
-def evaluate_test(task: Any, data: TaskData, evaluate: Any) -> dict[str, Evaluation]:
-    return {name: evaluate(split) for name, split in data.test.items()}
-
-
-def described(config: RunConfig) -> dict[str, Any]:
-    """The part of a result that says what was run."""
-    return {
-        "task": config.task.name,
-        "model": config.model.name,
-        "method": config.method.name,
-        "label": config.method.label or config.method.name,
-        "variant": getattr(config.method, "variant", None),
-        "seed": config.seed,
-        "selection": config.selection,
-        "scale": config.scale.name,
-        "metric": config.task.metric,
-        "higher_is_better": True,
-    }
-
-
-def moment(fitted: FitProgress, which: str, test: dict[str, float]) -> dict[str, Any]:
-    return {**asdict(getattr(fitted, which)), "test": test}
-
-
-def base_name(config: RunConfig) -> str:
-    """What PEFT should load the adapter onto: the hub id where it names the same weights, else the local folder."""
-    model = config.model
-    if model.path:
-        return str(Path(model.path).expanduser().resolve())
-    return model.hub_id if model.hub_id and not model.approximation else model.name
+    return log
 
 
 def curves(event: dict[str, Any]) -> dict[str, float]:
@@ -227,28 +183,28 @@ def curves(event: dict[str, Any]) -> dict[str, float]:
     return {f"train/{k}": v for k, v in event.items() if isinstance(v, int | float) and k != "step"}
 
 
-def peak_memory() -> dict[str, int | None]:
-    """Highest memory so far in bytes: of this process, and allocated on its GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    return {"host": host, "device": device}
+def write(
+    config: RunConfig,
+    directory: RunDirectory,
+    method: Method,
+    model: torch.nn.Module,
+    outcome: Outcome,
+    result: dict[str, Any],
+) -> None:
+    """Predictions, adapter, model card and, last, result.json."""
+    if config.evaluator.save_predictions:
+        for split, evaluated in outcome.best.items():
+            directory.write_predictions(split, evaluated.rows)
+        for split, evaluated in outcome.last.items():
+            directory.write_predictions(f"{split}_last", evaluated.rows)
+    method.save(model, directory.path / "adapter", base_name(config))
+    write_card(directory.path / "adapter", result, asdict(config))
+    directory.write_result(result)
 
 
-class Stopwatch:
-    """Seconds per named phase."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.phases: dict[str, float] = dict.fromkeys(("load", "data", "prepare", "adapt", "fit", "evaluate"), 0.0)
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.phases[phase] += time.perf_counter() - start
-
-    def total(self) -> dict[str, float]:
-        return {**self.phases, "total": time.perf_counter() - self.began}
+def base_name(config: RunConfig) -> str:
+    """What PEFT should load the adapter onto: the hub id where it names the same weights, else the local folder."""
+    model = config.model
+    if model.path:
+        return str(Path(model.path).expanduser().resolve())
+    return model.hub_id if model.hub_id and not model.approximation else model.name

@@ -24,7 +24,9 @@ class PeftMethod(Method):
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
         from peft import get_peft_model
 
-        return get_peft_model(model, self.peft_config(context))
+        adapted = get_peft_model(model, self.peft_config(context))
+        keep_frozen(adapted, context.frozen)
+        return adapted
 
     def save(self, model: Any, directory: Path, base: str) -> None:
         for config in model.peft_config.values():
@@ -48,8 +50,15 @@ def lora_arguments(config: Any, context: AdaptContext) -> dict[str, Any]:
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "target_modules": context.targets,
-        "modules_to_save": context.head or None,
+        "modules_to_save": [*context.head, *context.frozen] or None,
     }
+
+
+def keep_frozen(model: Any, modules: list[str]) -> None:
+    """Freeze what PEFT stores only because the base checkpoint lacks it; storing a module makes it trainable there."""
+    for name, parameter in model.named_parameters():
+        if any(part in modules for part in name.split(".")):
+            parameter.requires_grad_(False)
 
 
 def check_rank(rank: int, shapes: dict[str, tuple[int, int]], *, below_full: bool = False) -> None:

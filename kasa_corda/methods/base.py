@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +31,8 @@ class AdaptContext:
     """peft task type: SEQ_CLS or CAUSAL_LM"""
     seed: int
     total_steps: int
+    frozen: list[str] = field(default_factory=list)
+    """names of freshly initialised modules that stay frozen (DeBERTa's pooler); stored with the adapter"""
     calibration: Any = None
     """callable returning batches of training inputs, for methods whose ``prepare`` needs data"""
 

@@ -1,0 +1,37 @@
+"""The data of a run: which task, from which folder, and whether there is any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .config import RunConfig
+from .errors import DataError
+from .tasks import TASKS, Task, TaskData
+
+
+def load_data(config: RunConfig) -> tuple[Task, TaskData]:
+    """The task of a run and its splits, none of them empty; DataError if they can't be reached."""
+    task = TASKS[config.task.family](config.task)
+    data = task.load(data_folder(config), config.selection)
+    for name, split in data.splits().items():
+        if not split:
+            raise DataError(f"the {name} split from {data.source} is empty")
+    return task, data
+
+
+def data_folder(config: RunConfig) -> Path | None:
+    """``data_dir``, or KASA_CORDA_DATA, or None; DataError if the folder is not there."""
+    chosen = config.data_dir or os.environ.get("KASA_CORDA_DATA")
+    if not chosen:
+        return None
+    folder = Path(chosen).expanduser()
+    if not folder.is_dir():
+        origin = "data_dir" if config.data_dir else "KASA_CORDA_DATA"
+        raise DataError(f"{origin}={chosen} is not a folder")
+    return folder
+
+
+def counts_text(data: TaskData) -> str:
+    """'8,000 train, 1,049 select, 1,021 test'."""
+    return ", ".join(f"{len(split):,} {name}" for name, split in data.splits().items())
