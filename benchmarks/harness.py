@@ -22,10 +22,12 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Side:
-    """What one side ran and its samples, in seconds or bytes."""
+    """What one side ran and its samples."""
 
     ran: str
     samples: list[float]
+    unit: str = "seconds"
+    """seconds or bytes"""
 
     @property
     def median(self) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
 from .architecture import field, widths
-from .families import architecture_of
+from .families import architecture_of, task_family
 from .heads import PROBLEMS, head_modules
 from .local import GPT2_NAMES, NAMES, RESERVED_POSITIONS
 from .size import RELATIVE_POSITIONS
@@ -38,9 +37,7 @@ def empty_model(config: Mapping[str, Any], num_labels: int | None, problem: str 
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    family = architecture_of(config)
-    if num_labels is None and family.kind == "encoder":
-        raise ConfigError(f"model={config.get('name')} is an encoder and can't generate text; choose a decoder")
+    family = task_family(config, num_labels)
     settings = transformers_config(config)
     settings.pad_token_id = 0
     if num_labels is not None:

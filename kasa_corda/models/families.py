@@ -94,6 +94,14 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def task_family(model: Mapping[str, Any], num_labels: int | None) -> Architecture:
+    """The family of a model that is to have a head of ``num_labels``, or to generate text (None)."""
+    family = architecture_of(model)
+    if num_labels is None and family.kind == "encoder":
+        raise ConfigError(f"model={model.get('name')} is an encoder and can't generate text; choose a decoder")
+    return family
+
+
 def architecture_of(model: Mapping[str, Any]) -> Architecture:
     """The family of a model config; ConfigError if it is not supported."""
     name = model.get("architecture")

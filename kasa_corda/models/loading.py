@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from .empty import empty_model
-from .families import architecture_of
+from .families import architecture_of, task_family
 from .fingerprint import VOCABULARIES, has_vocabulary, sampled_fingerprint
 from .heads import MAY_BE_FRESH, PROBLEMS, fresh_modules, head_modules, head_notes
 from .local import check_shape, described, read_config
@@ -47,9 +47,7 @@ def load_model(config: Mapping[str, Any], num_labels: int | None, problem: str |
     The head is drawn from torch's random generator: seed it before. DataError if no source has the
     weights, or if they are damaged or do not fit; ConfigError if the request makes no sense.
     """
-    family = architecture_of(config)
-    if num_labels is None and family.kind == "encoder":
-        raise ConfigError(f"model={config.get('name')} is an encoder and can't generate text; choose a decoder")
+    family = task_family(config, num_labels)
     located = locate(config)
     check_shape(config, described(read_config(located.folder), str(located.folder)), located.source)
     tokenizer = load_tokenizer(located.folder, trust_remote_code=bool(config.get("trust_remote_code")))

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+
+
+def silence_deprecations() -> None:
+    """No notices of transformers about its own future names, which peft still uses."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 
 @contextmanager
