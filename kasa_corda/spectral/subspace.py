@@ -1,20 +1,29 @@
-"""What a subspace is, and the two calls that compute one."""
+"""What a subspace is: the data that travels between the routes, the cache and the methods."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .accuracy import Evidence
+
 
 @dataclass(frozen=True)
 class Product:
-    """The matrix W C^exponent (out, in), given as factors: W (out, in) and a covariance C (in, in)."""
+    """The matrix W C^exponent (out, in), given as factors: W (out, in) and a covariance C (in, in).
+
+    C is symmetric positive semidefinite. With exponent 1/2, ``root`` says which square root is meant: the
+    symmetric one, or the lower triangular L of C = L L^T (``cholesky``). Both give the same singular values and
+    left singular vectors; the right ones differ: V_symmetric^T C^(-1/2) = V_cholesky^T L^(-1). The triangular one
+    is much cheaper when out > in; it needs a C that is positive definite.
+    """
 
     W: Tensor
     C: Tensor
     exponent: float = 1.0
+    root: str = "symmetric"
 
 
 @dataclass(frozen=True)
@@ -33,26 +42,34 @@ class Subspace:
     """how it was computed"""
     fallback: str | None = None
     """why a faster route was left, if one was"""
+    error: float | None = None
+    """estimate of the sine of the largest angle to the exact subspace: residual and rounding over the gap at the cut"""
+    resolved: bool = True
+    """False if the singular values on both sides of the cut are equal to float64 rounding: any basis of that cluster
+    is then as right as another, ``error`` means nothing and ``residual`` is the test"""
+    evidence: Evidence | None = None
+    """what ``error`` was computed from"""
 
+    def with_basis_in(self, dtype: torch.dtype) -> Subspace:
+        """The same with the basis in another type, whose rounding replaces that of the old one in ``error``."""
+        if self.basis.dtype is dtype:
+            return self
+        error = None if self.error is None else self.error + torch.finfo(dtype).eps - torch.finfo(self.basis.dtype).eps
+        return replace(self, basis=self.basis.to(dtype), error=error)
 
-def bottom_subspace(M: Tensor | Product, r: int, *, dtype: torch.dtype = torch.float32) -> Subspace:
-    """The r smallest of the min(out, in) singular directions of M; ``dtype`` is that of the basis."""
-    return _reference(M, r, dtype, largest=False)
-
-
-def top_subspace(M: Tensor | Product, r: int, *, dtype: torch.dtype = torch.float32) -> Subspace:
-    """The r largest singular directions of M."""
-    return _reference(M, r, dtype, largest=True)
-
-
-def _reference(M: Tensor | Product, r: int, dtype: torch.dtype, *, largest: bool) -> Subspace:
-    """Full float64 SVD."""
-    if isinstance(M, Product):
-        power, directions = torch.linalg.eigh(M.C.double())
-        matrix = M.W.double() @ (directions * power.clamp_min(0) ** M.exponent) @ directions.T
-    else:
-        matrix = M.double()
-    U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
-    side, vectors = ("left", U) if matrix.shape[0] <= matrix.shape[1] else ("right", Vh.T)
-    chosen = slice(0, r) if largest else slice(len(S) - r, len(S))
-    return Subspace(vectors[:, chosen].to(dtype), S[chosen], side, 0.0, "svd64")
+    def narrowed(self, r: int, *, largest: bool) -> Subspace:
+        """The outermost r of these directions, with the error estimate of the inner cut."""
+        if r == len(self.values):
+            return self
+        kept = slice(0, r) if largest else slice(len(self.values) - r, None)
+        narrow = replace(self, basis=self.basis[:, kept].contiguous(), values=self.values[kept].contiguous())
+        if self.evidence is None:
+            return narrow
+        evidence = self.evidence.narrowed(self.values, r, largest=largest)
+        error = evidence.error(narrow.values, largest=largest) + torch.finfo(self.basis.dtype).eps
+        return replace(
+            narrow,
+            evidence=evidence,
+            error=min(1.0, error),
+            resolved=evidence.can_resolve(narrow.values, largest=largest),
+        )
