@@ -29,8 +29,11 @@ def result_of(
 ) -> dict[str, Any]:
     """The content of result.json."""
     fitted, data, loaded = outcome.fitted, parts.data, parts.loaded
+    report = parts.method.report()
     return {
         **described(config),
+        "variant": parts.method.variant(),
+        "switches": report.get("switches", {}),
         "best": moment(parts, fitted.best, outcome.best),
         "last": moment(parts, fitted.last, outcome.last),
         "parameters": parts.parameters,
@@ -52,7 +55,7 @@ def result_of(
             "counts": {name: len(split) for name, split in data.splits().items()},
             "truncated": parts.task.truncated,
         },
-        "notes": [*loaded.notes, *data.notes],
+        "notes": [*loaded.notes, *data.notes, *report.get("notes", [])],
         "provenance": provenance(command),
     }
 
@@ -64,7 +67,6 @@ def described(config: RunConfig) -> dict[str, Any]:
         "model": config.model.name,
         "method": config.method.name,
         "label": config.method.label or config.method.name,
-        "variant": getattr(config.method, "variant", None),
         "seed": config.seed,
         "selection": config.selection,
         "scale": config.scale.name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from .batches import Collator, epoch_batches, split_batch
+from .batches import Collator, epoch_batches, loss_weight, split_batch
 from .checkpoint import CheckpointFolder, Tensors, optimizer_tensors, restore_optimizer
 from .config import TrainerConfig
 from .errors import ConfigError, KasaCordaError
@@ -94,6 +94,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.collate = Collator(tokenizer)
         self.lengths = [len(example["input_ids"]) for example in encoded]
+        self.weights = [loss_weight(example) for example in encoded]
         self.per_epoch = steps_per_epoch(len(encoded), config.batch_size)
         self.total = total_steps(config, len(encoded))
         self.order: dict[int, list[list[int]]] = {}
@@ -154,25 +155,32 @@ class Trainer:
         parts = split_batch(batch, self.config.accumulation * processes)
         mine = parts[rank * self.config.accumulation : (rank + 1) * self.config.accumulation]
         task_loss = torch.zeros((), device=self.accelerator.device)
-        auxiliary = torch.zeros((), device=self.accelerator.device)
         for index, part in enumerate(mine):
             inputs = self._inputs(part or batch[:1])
             final = index == len(mine) - 1
             with nullcontext() if final else self.accelerator.no_sync(self.model):
-                loss = self.model(**inputs).loss.float() * (len(part) / len(batch))
+                share = sum(self.weights[i] for i in part) / sum(self.weights[i] for i in batch)
+                loss = self.model(**inputs).loss.float() * share
                 task_loss += loss.detach()
-                loss = loss * processes
-                if final and (extra := self.method.auxiliary_loss(self.bare)) is not None:
-                    auxiliary += extra.detach()
-                    loss = loss + extra
-                self.accelerator.backward(loss)
+                self.accelerator.backward(loss * processes)
+        auxiliary = self.method.add_auxiliary_gradient(self.bare, self._loss_scale())
         if self.config.clip is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.scheduler.step()
         self.method.after_step(self.bare, self.fitted.step)
         self.optimizer.zero_grad(set_to_none=True)
-        return task_loss, auxiliary, len(batch), sum(self.lengths[i] for i in batch)
+        return (
+            task_loss,
+            torch.zeros_like(task_loss) if auxiliary is None else auxiliary,
+            len(batch),
+            sum(self.lengths[i] for i in batch),
+        )
+
+    def _loss_scale(self) -> float | torch.Tensor:
+        """The factor of all gradients before the optimizer takes it out again (fp16); it stays on the device."""
+        scaler = self.accelerator.scaler
+        return 1.0 if scaler is None else scaler.scale(torch.ones((), device=self.accelerator.device))
 
     def _inputs(self, indices: list[int]) -> dict[str, torch.Tensor]:
         batch = self.collate([self.encoded[i] for i in indices])

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.schema import MethodConfig
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from ..calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class AdaptContext:
     total_steps: int
     frozen: list[str] = field(default_factory=list)
     """names of freshly initialised modules that stay frozen (DeBERTa's pooler); stored with the adapter"""
-    calibration: Any = None
-    """callable returning batches of training inputs, for methods whose ``prepare`` needs data"""
+    calibration: Calibration | None = None
+    """the calibration samples, for methods that are ``calibrated``"""
 
 
 class Method(ABC):
@@ -43,6 +46,9 @@ class Method(ABC):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     adapts_layers: ClassVar[bool] = True
     """False for methods that ignore target_modules (full fine-tuning, linear probe)"""
+
+    calibrated: ClassVar[bool] = False
+    """True for methods whose ``prepare`` needs calibration samples (config group ``calibration``)"""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -57,9 +63,29 @@ class Method(ABC):
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
         """Insert the adapter, freeze what is frozen, and return the model to train."""
 
+    def variant(self) -> str | None:
+        """Which of several published forms of the method this is, as tables show it."""
+        return getattr(self.config, "variant", None)
+
+    def report(self) -> dict[str, Any]:
+        """What a reader of the result should know after ``adapt``, as JSON: ``notes`` (sentences), ``switches``
+        (settings in force), ``layers`` (one row of diagnostics per adapted layer)."""
+        return {}
+
     def auxiliary_loss(self, model: nn.Module) -> Tensor | None:
         """A term added to the task loss at every step, or None."""
         return None
+
+    def add_auxiliary_gradient(self, model: nn.Module, scale: float | Tensor) -> Tensor | None:
+        """Add ``scale`` times the gradient of ``auxiliary_loss`` to the task's, and return its value.
+
+        Called on every process after the task's gradients are averaged: the auxiliary loss is the same everywhere.
+        """
+        loss = self.auxiliary_loss(model)
+        if loss is None:
+            return None
+        (loss * scale).backward()
+        return loss.detach()
 
     def parameter_groups(self, model: nn.Module, learning_rate: float) -> list[dict[str, Any]] | None:
         """Optimizer groups for the adapter's parameters, or None for one group at ``learning_rate``."""
@@ -75,6 +101,10 @@ class Method(ABC):
     @abstractmethod
     def load(self, model: nn.Module, directory: Path) -> nn.Module:
         """Put saved parameters onto an untouched base model (with its task head) and return it for inference."""
+
+    def save_as_lora(self, model: nn.Module, directory: Path, base: str) -> None:
+        """Write the trained model as an ordinary PEFT LoRA for the untouched base."""
+        raise ConfigError(f"method={self.config.name} has no LoRA form; export it merged")
 
     def merge(self, model: nn.Module) -> nn.Module:
         """The same function as a plain transformers model without adapter layers."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import LowRankConfig
 from . import METHODS
@@ -24,3 +25,6 @@ class Lora(PeftMethod):
         from peft import LoraConfig
 
         return LoraConfig(**lora_arguments(self.config, context))
+
+    def save_as_lora(self, model: Any, directory: Path, base: str) -> None:
+        self.save(model, directory, base)
