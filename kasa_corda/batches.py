@@ -10,6 +10,8 @@ import torch
 
 MEGABATCH = 50
 """batches sorted by length together when grouping"""
+IGNORED = -100
+"""label of a token that the loss leaves out"""
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, group: bool) -> list[list[int]]:
@@ -36,6 +38,12 @@ def split_batch(batch: Sequence[int], parts: int) -> list[list[int]]:
     return [piece.tolist() for piece in np.array_split(np.asarray(batch, dtype=int), parts)]
 
 
+def loss_weight(example: dict[str, Any]) -> int:
+    """What a batch's mean loss counts of an example: its supervised tokens, or 1 where the label is of the whole."""
+    labels = example.get("labels")
+    return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
+
+
 class Collator:
     """Pads encoded examples to the longest of their batch."""
 
@@ -45,15 +53,16 @@ class Collator:
             "input_ids": tokenizer.pad_token_id,
             "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
             "attention_mask": 0,
+            "labels": IGNORED,
         }
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors (batch, longest) for token fields and (batch,) for labels."""
+        """Tensors (batch, longest) for token fields and (batch,) for the labels of whole texts."""
         longest = max(len(example["input_ids"]) for example in examples)
         batch = {}
         for name in examples[0]:
             values = [example[name] for example in examples]
-            if name in self.fill:
+            if isinstance(values[0], list):
                 values = [self._pad(value, longest, self.fill[name]) for value in values]
             batch[name] = torch.tensor(values)
         return batch

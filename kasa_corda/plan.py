@@ -52,7 +52,7 @@ def train_examples(config: RunConfig) -> int | None:
         return config.task.train_examples
     carved = (
         min(config.task.held_out, known // 10)
-        if config.selection == "held_out" and "test" not in config.task.sizes
+        if config.selection == "held_out" and not {"validation", "test"} <= set(config.task.sizes)
         else 0
     )
     return min(known - carved, config.task.train_examples or known)

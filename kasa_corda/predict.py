@@ -14,7 +14,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kasa_corda.predict", description=__doc__)
     parser.add_argument("run", help="run directory: runs/TASK/MODEL/METHOD/RUN_ID")
     parser.add_argument(
-        "--text", action="append", help="a text to classify (repeat for more); tab between two texts of a pair"
+        "--text",
+        action="append",
+        help="a text to classify, or a question (repeat for more); tab between two texts of a pair",
     )
     parser.add_argument(
         "--file", type=Path, help="one text per line; without --text and --file, standard input is read"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from .methods import Method
-    from .tasks import Task
+    from .tasks import Example, Task
 
 
 @dataclass
@@ -31,13 +31,18 @@ class TrainedRun:
     method: Method
 
     def predict(self, texts: list[str], batch_size: int = 64) -> list[dict[str, Any]]:
-        """Per text: label (class name or number) and, for classes, the probability of each."""
+        """Per text: label (class name or number) and, for classes, the probability of each.
+
+        A language model answers each text, a question: the answer that counts, and the whole generated text.
+        """
         import torch
 
         from .batches import Collator
         from .tasks import Example
 
         examples = [Example(str(i), *split_pair(text, self.task.config)) for i, text in enumerate(texts)]
+        if self.task.config.kind == "generation":
+            return self._generate(examples, batch_size)
         encoded = self.task.encode(examples, self.tokenizer)
         collate = Collator(self.tokenizer)
         answers = []
@@ -46,6 +51,18 @@ class TrainedRun:
                 logits = collate.logits(self.model, encoded[start : start + batch_size])
                 answers += [self._answer(p, row) for p, row in zip(self.task.predict(logits), logits, strict=True)]
         return answers
+
+    def _generate(self, examples: list[Example], batch_size: int) -> list[dict[str, Any]]:
+        from .evaluation._greedy import Stopping, greedy
+        from .tasks._causal import CausalTask
+
+        assert isinstance(self.task, CausalTask)
+        prompts = self.task.prompts(examples, self.tokenizer)
+        stopping = Stopping(self.task.config.max_new_tokens, list(self.task.config.stop))
+        generated: list[str] = []
+        for start in range(0, len(prompts), batch_size):
+            generated += greedy(self.model, self.tokenizer, prompts[start : start + batch_size], stopping)
+        return [{"answer": self.task.extract(text), "generated": text} for text in generated]
 
     def _answer(self, prediction: Any, logits: Any) -> dict[str, Any]:
         if self.task.config.kind == "regression":

@@ -43,5 +43,10 @@ class Evaluator(ABC):
         task: Task,
         examples: list[Example],
         progress: Progress,
+        *,
+        only: str | None = None,
     ) -> Evaluation:
-        """Predict every example once, in evaluation mode, without gradients."""
+        """Predict every example once, in evaluation mode, without gradients.
+
+        ``only`` names the one metric that is wanted (choosing epochs): the work for others may be left out.
+        """

@@ -26,6 +26,8 @@ class ClassificationEvaluator(Evaluator):
         task: Task,
         examples: list[Example],
         progress: Progress,
+        *,
+        only: str | None = None,
     ) -> Evaluation:
         encoded = task.encode(examples, tokenizer)
         predictions = self._predict(model, tokenizer, task, encoded, progress)

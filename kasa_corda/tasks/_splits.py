@@ -63,9 +63,10 @@ def overlap(train: Iterable[Example], other: Iterable[Example]) -> int:
 
 
 def fingerprint(splits: dict[str, list[Example]]) -> str:
-    """First 16 hex digits of the sha256 over names, ids, texts and labels of all splits."""
+    """First 16 hex digits of the sha256 over names, ids, texts, labels and targets of all splits."""
     state = hashlib.sha256()
     for name, examples in splits.items():
         for e in examples:
-            state.update(json.dumps([name, e.id, e.text, e.text_pair, e.label]).encode())
+            target = [] if e.target is None else [e.target]
+            state.update(json.dumps([name, e.id, e.text, e.text_pair, e.label, *target]).encode())
     return state.hexdigest()[:16]

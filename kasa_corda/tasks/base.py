@@ -20,7 +20,12 @@ class Example:
     id: str
     text: str
     text_pair: str | None = None
-    label: int | float | None = None
+    label: Any = None
+    """class index, number, or the list of accepted answers of a generation task; None if unknown"""
+    target: str | None = None
+    """reference response of a generation task: what training imitates"""
+    task: str | None = None
+    """name of the further task it tests (task.also_evaluate); None for the run's own"""
 
 
 @dataclass
@@ -52,8 +57,13 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def num_labels(self) -> int:
-        """Outputs of the task head: number of classes, 1 for a regression."""
+    def num_labels(self) -> int | None:
+        """Outputs of the task head: number of classes, 1 for a regression, None for a language model."""
+
+    @property
+    def select_metric(self) -> str:
+        """The metric that chooses epochs: the reported one unless a family says otherwise."""
+        return self.config.metric
 
     @property
     @abstractmethod
@@ -82,6 +92,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: list[Any], references: list[Any]) -> dict[str, float]:
         """All metrics of this task on one split, as fractions (accuracy 0.5, not 50)."""
+
+    def calibration_texts(self, examples: list[Example]) -> list[str]:
+        """What calibration reads of training examples: the text, and below it the second text of a pair."""
+        return [example.text + (f"\n{example.text_pair}" if example.text_pair else "") for example in examples]
 
     def combine(self, scores: dict[str, dict[str, float]]) -> dict[str, float]:
         """Metrics over all test splits; the mean of each metric unless a family says otherwise."""
