@@ -13,7 +13,7 @@ from typing import Any
 
 from .config import RunConfig, run_id
 from .config.validate import typed, validate
-from .errors import KasaCordaError
+from .errors import ConfigError, KasaCordaError
 from .interrupt import Interrupted
 from .store import RunDirectory
 
@@ -21,8 +21,9 @@ from .store import RunDirectory
 def prepare(plain: dict[str, Any]) -> tuple[RunConfig, RunDirectory]:
     """Check a resolved config completely and name its run directory; nothing is loaded or written."""
     from .models.local import complete
+    from .tasks._further import completed
 
-    plain = {**plain, "model": complete(plain["model"])}
+    plain = {**plain, "model": complete(plain["model"]), "task": completed(plain["task"])}
     config = typed(plain)
     validate(config)
     plain = dataclasses.asdict(config)
@@ -38,6 +39,7 @@ def launch(config: RunConfig, directory: RunDirectory, command: list[str]) -> di
             directory.forget()
         directory.write_config(dataclasses.asdict(config))
         with recorded(directory):
+            check_precision(config)
             if config.scale.devices == 1:
                 from .pipeline import run
 
@@ -102,6 +104,12 @@ def run_processes(config: RunConfig, directory: RunDirectory, command: list[str]
         if told.exists():
             raise KasaCordaError(told.read_text().strip())
         raise KasaCordaError(f"the worker processes ended with exit code {done.returncode}")
+
+
+def check_precision(config: RunConfig) -> None:
+    """ConfigError if this machine can't compute in the chosen precision (only known once torch is imported)."""
+    if config.trainer.precision == "fp16" and not _has_gpu():
+        raise ConfigError("trainer.precision=fp16 needs a GPU, which this machine lacks; use bf16 or fp32")
 
 
 def _has_gpu() -> bool:

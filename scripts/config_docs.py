@@ -1,31 +1,38 @@
-"""Write docs/config.md from the dataclasses: python scripts/config_docs.py [--check]"""
+"""Write docs/config.md from the dataclasses and configs/: python scripts/config_docs.py [--check]"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from omegaconf import MISSING
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
 
+from kasa_corda.cli.explain import CONFIGS, GROUPS, group_options
 from kasa_corda.config import schema
-from kasa_corda.evaluation import EVALUATORS
-from kasa_corda.methods import METHODS
-from kasa_corda.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "config.md"
 LIMITS = {"at_least": "at least {}", "above": "above {}", "at_most": "at most {}", "below": "below {}"}
+WITHOUT_KEYS = {
+    "experiment": "A named set of overrides of other groups.",
+    "suite": "A named list of sweeps, run as one: `python run.py suite=pocket_glue [more overrides, which win]`.",
+    "hydra/launcher": "What runs the cells of a sweep; `basic` runs them one after the other. A launcher's own keys are"
+    " set with `hydra.launcher.key=value`.",
+    "hparams": "Settings of one (scale, method, model, task), applied by name: nothing has to be chosen.",
+}
 
 
-def main() -> int:
+def main(options: list[str]) -> int:
     text = page()
-    if "--check" in sys.argv[1:]:
-        if PAGE.read_text(encoding="utf-8") != text:
+    if "--check" in options:
+        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
             print("docs/config.md is out of date: make docs", file=sys.stderr)
             return 1
         return 0
     PAGE.write_text(text, encoding="utf-8")
-    print(PAGE.relative_to(ROOT))
+    print(PAGE.relative_to(ROOT) if PAGE.is_relative_to(ROOT) else PAGE)
     return 0
 
 
@@ -37,29 +44,45 @@ def page() -> str:
         "Choose a group with `group=option`, set a key with `group.key=value`.",
         section("Top level", "", schema.RunConfig),
     ]
-    for group, cls in (("model", schema.ModelConfig), ("trainer", schema.TrainerConfig)):
-        parts.append(section(group, f"{group}.", cls, options(group)))
-    parts += family_sections("method", METHODS)
-    parts += family_sections("task", TASKS)
-    parts += family_sections("evaluator", EVALUATORS)
-    for group, cls in (("scale", schema.ScaleConfig), ("tracker", schema.TrackerConfig)):
-        parts.append(section(group, f"{group}.", cls, options(group)))
+    schema.register(ConfigStore.instance())
+    schemas = ConfigStore.instance().repo["schema"]
+    for group in GROUPS:
+        parts += schema_sections(group, schemas[group]) if group in schemas else [file_section(group)]
     return "\n\n".join(parts) + "\n"
 
 
-def family_sections(group: str, registry: schema.Any) -> list[str]:
-    """One section per registered class of a group; all options of the group stand under the first."""
+def schema_sections(group: str, nodes: dict[str, schema.Any]) -> list[str]:
+    """One section per schema of a group; all options of the group stand under the first."""
+    listed = f"Options: {', '.join(f'`{group}={name}`' for name in group_options(group))}."
     sections = []
-    for index, (name, cls) in enumerate(registry.items()):
-        listed = options(group) if index == 0 else ""
-        sections.append(section(f"{group}: {name}", f"{group}.", cls.Config, listed))
+    for file, stored in sorted(nodes.items()):
+        name = file.removesuffix(".yaml")
+        title = group if name == "base" else f"{group}: {name}"
+        sections.append(section(title, f"{group}.", OmegaConf.get_type(stored.node), "" if sections else listed))
     return sections
 
 
-def options(group: str) -> str:
-    folder = ROOT / "configs" / group
-    names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
-    return f"Options: {', '.join(f'`{group}={name}`' for name in names)}."
+def file_section(group: str) -> str:
+    """A heading and a table of option and what its file says, for a group without keys of its own."""
+    lines = [f"## {group}", "", WITHOUT_KEYS[group], "", "| option | what it is |", "|---|---|"]
+    for name in group_options(group):
+        path = CONFIGS / group / f"{name}.yaml"
+        about = description(path) if path.exists() else "one cell after the other, in this process"
+        keys = [key for key in yaml.safe_load(path.read_text()) if key != "_target_"] if path.exists() else []
+        listed = f" Keys: {', '.join(f'`{key}`' for key in keys)}." if group == "hydra/launcher" and keys else ""
+        lines.append(f"| `{group}={name}` | {about}{listed} |")
+    return "\n".join(lines)
+
+
+def description(path: Path) -> str:
+    """The comment at the top of a config, without its command line."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.removeprefix("#").partition("python run.py")[0].strip(" :")
+        lines += [text] if text and text != "@package _global_" else []
+    return " ".join(lines).replace("|", "\\|")
 
 
 def section(title: str, prefix: str, cls: type, intro: str = "") -> str:
@@ -91,4 +114,4 @@ def meaning(field: schema.FieldHelp) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

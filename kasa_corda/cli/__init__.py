@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,32 +15,44 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError, KasaCordaError
 from .explain import TRANSLATED, explained
+from .form import check_form
+from .suites import suite_lines
+
+# configs/hydra/launcher has files named like the plugins' own settings, on purpose: they are then checked against these
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+SWEEP, HELP = {"-m", "--multirun"}, {"-h", "--help"}
 
 
 def entry(main: Callable[[], Any], argv: list[str]) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    outcome["code"] = 0
+    arguments = argv[1:]
+    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
+    overrides = [argument for argument in arguments if argument not in SWEEP | HELP]
     try:
-        check_form(argv[1:])
-        if {"-m", "--multirun"} & set(argv[1:]):
+        check_form(arguments)
+        if flags & HELP:
+            from .help import help_text
+
+            print(help_text([override for override in overrides if not override.startswith(("-", "suite="))]))
+            return 0
+        lines = suite_lines(overrides)
+        if lines or flags & SWEEP:
+            if flags - SWEEP:
+                raise ConfigError(f"{sorted(flags - SWEEP)[0]} is for one run; leave out -m and suite=")
             from .sweep import sweep
 
-            return sweep([argument for argument in argv[1:] if argument not in ("-m", "--multirun")])
+            return sweep(lines or [overrides])
         main()
         return outcome["code"]
     except KasaCordaError as error:
         return complain(str(error), error.exit_code)
     except TRANSLATED as error:
-        return complain(explained(error, argv[1:]), 2)
+        return complain(explained(error, arguments), 2)
     except KeyboardInterrupt:
         return complain("stopped", 130)
-
-
-def check_form(arguments: list[str]) -> None:
-    """ConfigError for an argument that starts like key=value but has no key."""
-    for argument in arguments:
-        if argument.startswith("="):
-            raise ConfigError(f"{argument!r} is not of the form key=value")
 
 
 def complain(message: str, code: int) -> int:

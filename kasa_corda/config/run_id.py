@@ -10,9 +10,17 @@ VOLATILE = {
     "": ("data_dir", "run_root", "dry_run", "force", "resume", "tracker", "scale"),
     "model": ("path", "gated"),
     "method": ("label", "learning_rate"),
+    "calibration": ("mode", "batch_size", "offload"),
     "trainer": ("checkpoint_every", "log_every"),
     "evaluator": ("save_predictions",),
 }
+
+
+def calibrated(config: dict[str, Any]) -> bool:
+    """Whether the method looks at calibration samples."""
+    from ..methods import METHODS
+
+    return METHODS[config["method"]["name"]].calibrated
 
 
 def run_id(config: dict[str, Any]) -> str:
@@ -25,6 +33,8 @@ def run_id(config: dict[str, Any]) -> str:
     for group, keys in VOLATILE.items():
         if group and isinstance(kept.get(group), dict):
             kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    if not calibrated(config):
+        kept.pop("calibration", None)
     model = config["model"]
     if model.get("path"):
         from ..models.fingerprint import sampled_fingerprint

@@ -67,6 +67,9 @@ class ModelConfig:
     kv_heads: Optional[int] = option(None, "key/value heads (grouped-query attention); null is the same as heads")
     head_dim: Optional[int] = option(None, "width of one head; null is hidden_size / heads")
     vocab_size: int = option(MISSING, "size of the vocabulary")
+    tied_embeddings: Optional[bool] = option(
+        None, "whether a language model's head shares the input embeddings; null is what its family usually does"
+    )
     max_positions: int = option(512, "longest input in tokens")
     dtype: str = option("float32", "dtype of the frozen weights", choices=("float32", "bfloat16", "float16"))
     attention: str = option("sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"))
@@ -194,6 +197,7 @@ class RunConfig:
     force: bool = option(False, "run again even if this run is finished")
     resume: bool = option(True, "go on from the last checkpoint of an interrupted run")
     model: ModelConfig = field(default_factory=ModelConfig)
+    calibration: Any = None
     method: MethodConfig = field(default_factory=MethodConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
@@ -204,6 +208,7 @@ class RunConfig:
 
 def register(store: Any) -> None:
     """Put every schema into Hydra's ConfigStore (passed in, so that this package never imports Hydra)."""
+    from ..calibration.settings import CalibrationConfig
     from ..evaluation import EVALUATORS
     from ..methods import METHODS
     from ..tasks import TASKS
@@ -211,6 +216,7 @@ def register(store: Any) -> None:
     store.store(name="schema", node=RunConfig)
     for group, node in (
         ("model", ModelConfig),
+        ("calibration", CalibrationConfig),
         ("trainer", TrainerConfig),
         ("scale", ScaleConfig),
         ("tracker", TrackerConfig),

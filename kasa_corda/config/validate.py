@@ -4,52 +4,82 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cache
+from os import W_OK, access, environ
+from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from ..errors import ConfigError, unknown
+from ..errors import ConfigError, nearest, unknown
 from .schema import RunConfig
 
 
 def typed(config: dict[str, Any]) -> RunConfig:
     """The plain config of one run as checked dataclasses; ConfigError where it does not fit the schema."""
+    from ..calibration.settings import CalibrationConfig
     from ..evaluation import EVALUATORS
     from ..methods import METHODS
     from ..tasks import TASKS
 
-    schema = OmegaConf.structured(RunConfig)
-    OmegaConf.set_struct(schema, False)
-    schema.method = METHODS[config["method"]["name"]].Config
-    schema.task = TASKS[config["task"]["family"]].Config
-    schema.evaluator = EVALUATORS[config["evaluator"]["name"]].Config
+    known = [f.name for f in dataclasses.fields(RunConfig)]
+    for key in config:
+        if key not in known:
+            raise ConfigError(no_such_key(f"{key}={config[key]}", key, known))
+    chosen: dict[str, Any] = {
+        "method": METHODS[config["method"]["name"]].Config,
+        "task": TASKS[config["task"]["family"]].Config,
+        "calibration": CalibrationConfig,
+        "evaluator": EVALUATORS[config["evaluator"]["name"]].Config,
+    }
     try:
-        return OmegaConf.to_object(OmegaConf.merge(schema, config))  # type: ignore[return-value]
+        return OmegaConf.to_object(OmegaConf.merge(_schema(**chosen), config))  # type: ignore[return-value]
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is missing; give it on the command line") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, config)) from None
 
 
-def explain(error: OmegaConfBaseException) -> str:
-    """OmegaConf's complaint as one sentence with the key."""
+@cache
+def _schema(**groups: type) -> DictConfig:
+    """RunConfig with the chosen classes in the groups that have several."""
+    schema = OmegaConf.structured(RunConfig)
+    OmegaConf.set_struct(schema, False)
+    schema.update(groups)
+    return schema
+
+
+def explain(error: OmegaConfBaseException, config: dict[str, Any]) -> str:
+    """OmegaConf's complaint about a plain config as one sentence with the key."""
+    if isinstance(error, ConfigKeyError) and dataclasses.is_dataclass(error.object_type):
+        key, value = str(error.full_key), OmegaConf.select(OmegaConf.create(config), str(error.full_key))
+        group = key.rpartition(".")[0]
+        return no_such_key(f"{key}={value}", key, [f"{group}.{f.name}" for f in dataclasses.fields(error.object_type)])
     first = str(error.msg or error).split("\n")[0]
     return f"{error.full_key}: {first}" if error.full_key else first
 
 
+def no_such_key(given: str, key: str, known: list[str]) -> str:
+    close = nearest(key, known)
+    hint = f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
+    return f"{given}: there is no key {key}{hint}"
+
+
 def validate(config: RunConfig) -> None:
     """ConfigError if any value, or any combination of values, cannot work."""
-    _limits("", config)
+    check_limits("", config)
+    _folders(config)
     _combinations(config)
     _method_fits_model(config)
 
 
-def _limits(prefix: str, node: Any) -> None:
+def check_limits(prefix: str, node: Any) -> None:
+    """ConfigError for the first value of a config dataclass that is outside the limits of its field."""
     for f in dataclasses.fields(node):
         value, key = getattr(node, f.name), f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
-            _limits(f"{key}.", value)
+            check_limits(f"{key}.", value)
         elif value is not None:
             _within(key, value, f.metadata)
 
@@ -68,6 +98,19 @@ def _within(key: str, value: Any, limits: Any) -> None:
     for name, words, holds in checks:
         if name in limits and not holds(limits[name]):
             raise ConfigError(f"{key}={value} must be {words} {limits[name]}")
+
+
+def _folders(config: RunConfig) -> None:
+    """ConfigError if the data folder is not there, or the folder for runs can't be written."""
+    origin, data_dir = "data_dir", config.data_dir
+    if not data_dir:
+        origin, data_dir = "KASA_CORDA_DATA", environ.get("KASA_CORDA_DATA")
+    if data_dir and not Path(data_dir).expanduser().is_dir():
+        raise ConfigError(f"{origin}={data_dir} is not a folder; give one that has the data, or none to use the hub")
+    root = Path(config.run_root)
+    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not access(existing, W_OK):
+        raise ConfigError(f"run_root={config.run_root} can't be written to ({existing}); choose another folder")
 
 
 def _combinations(config: RunConfig) -> None:
@@ -91,6 +134,12 @@ def _combinations(config: RunConfig) -> None:
             f"task.max_length={task.max_length} is above the {model.max_positions} positions of model={model.name}; "
             f"use task.max_length={model.max_positions} or less"
         )
+    generated = getattr(task, "max_new_tokens", 0)
+    if task.max_length + generated > model.max_positions:
+        raise ConfigError(
+            f"task.max_length={task.max_length} and task.max_new_tokens={generated} are together above the "
+            f"{model.max_positions} positions of model={model.name}; lower either"
+        )
     parts = trainer.accumulation * config.scale.devices
     if trainer.batch_size % parts:
         raise ConfigError(
@@ -110,6 +159,7 @@ def _combinations(config: RunConfig) -> None:
 
 
 def _method_fits_model(config: RunConfig) -> None:
+    from ..calibration.settings import check_calibration
     from ..methods import METHODS
     from ..models.architecture import match_targets
     from ..models.families import architecture_of
@@ -117,5 +167,7 @@ def _method_fits_model(config: RunConfig) -> None:
     model = dataclasses.asdict(config.model)
     architecture_of(model)
     method = METHODS[config.method.name](config.method)
+    if method.calibrated:
+        check_calibration(config.calibration, config.model)
     shapes = match_targets(model, config.method.target_modules) if method.adapts_layers else {}
     method.check(shapes)
