@@ -26,17 +26,16 @@ test: setup  ## everything CI runs
 lint: setup  ## ruff and mypy
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 
-docs: setup  ## regenerate docs/config.md from the dataclasses
+docs: setup  ## regenerate docs/config.md and docs/wrong_commands.md
 	@$(PYTHON) scripts/config_docs.py
-
-GLUE := glue/cola,glue/mrpc,glue/rte,glue/sst2,glue/stsb
+	@$(PYTHON) scripts/wrong_commands.py
 
 reproduce-paper: setup  ## the published KaSA GLUE settings at paper scale (needs a GPU and the hub)
-	@$(PYTHON) run.py -m scale=paper method=kasa,lora model=roberta_base,roberta_large,deberta_v3_base task=$(GLUE),glue/qnli
+	@$(PYTHON) run.py suite=paper_glue
 	@$(PYTHON) -m kasa_corda.report runs
 
 reproduce-pocket: setup  ## the same comparison with MiniLM, 3 seeds (GLUE from KASA_CORDA_DATA or the hub)
-	@$(PYTHON) run.py -m method=kasa,lora,full,probe task=$(GLUE) seed=0,1,2
+	@$(PYTHON) run.py suite=pocket_glue
 	@$(PYTHON) -m kasa_corda.report runs
 
 clean:  ## remove .venv and caches, never runs/

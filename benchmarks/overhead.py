@@ -12,29 +12,18 @@ from typing import Any
 
 import harness
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
 
 from kasa_corda.batches import Collator, epoch_batches
 from kasa_corda.checkpoint import CheckpointFolder
-from kasa_corda.config import RunConfig, register
-from kasa_corda.launch import prepare
+from kasa_corda.cli.compose import composed
+from kasa_corda.config import RunConfig
 from kasa_corda.pipeline import Parts, Place, assemble, start
 from kasa_corda.progress import Progress
 from kasa_corda.seeds import seed_everything
+from kasa_corda.store import RunDirectory
 from kasa_corda.training import Trainer
 
 LIMIT = 1.03
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
-
-def composed(*overrides: str) -> RunConfig:
-    """The checked config of a command line."""
-    register(ConfigStore.instance())
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        plain: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-    return prepare(plain)[0]
 
 
 def bare(config: RunConfig, parts: Parts, device: torch.device) -> list[float]:
@@ -105,9 +94,9 @@ def main() -> None:
     chosen = harness.arguments(__doc__, steps=40, method="lora", model="minilm", task="reviews", pairs=5)
     overrides = [f"method={chosen.method}", f"model={chosen.model}", f"task={chosen.task}"]
     overrides += [f"trainer.max_steps={chosen.steps}", "trainer.warmup=0"]
-    exact, usual = composed(*overrides, "trainer.log_every=1"), composed(*overrides)
+    exact, usual = composed([*overrides, "trainer.log_every=1"]), composed(overrides)
     place = start(usual)
-    parts = assemble(usual, place)
+    parts = assemble(usual, RunDirectory(Path(tempfile.mkdtemp())), place)
     device = place.accelerator.device
 
     hand = from_the_start(parts, lambda: bare(usual, parts, device))

@@ -1,1 +1,50 @@
-"""kasa_corda: does KaSA or CorDA really beat LoRA, and can one see it?"""
+"""kasa_corda: does KaSA or CorDA really beat LoRA, and can one see it?
+
+What a notebook or another project may rely on; everything is imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Adapted, adapt, evaluate
+    from .calibration import collect_covariances
+    from .corda import corda_factors
+    from .kasa.truncation import kasa_truncate
+    from .regulariser import kasa_regulariser
+    from .spectral import bottom_subspace, top_subspace
+    from .trained import load_run
+
+_HOME = {
+    "Adapted": "api",
+    "adapt": "api",
+    "bottom_subspace": "spectral",
+    "collect_covariances": "calibration",
+    "corda_factors": "corda",
+    "evaluate": "api",
+    "kasa_regulariser": "regulariser",
+    "kasa_truncate": "kasa.truncation",
+    "load_run": "trained",
+    "top_subspace": "spectral",
+}
+
+__all__ = [
+    "Adapted",
+    "adapt",
+    "bottom_subspace",
+    "collect_covariances",
+    "corda_factors",
+    "evaluate",
+    "kasa_regulariser",
+    "kasa_truncate",
+    "load_run",
+    "top_subspace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

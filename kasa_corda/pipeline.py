@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from .calibration.request import calibration_for, remove_preparation
 from .card import write_card
 from .checkpoint import CheckpointFolder
 from .config import RunConfig
@@ -23,6 +24,7 @@ from .methods import METHODS, Method
 from .methods.base import AdaptContext, count_parameters
 from .models.architecture import match_targets
 from .models.loading import LoadedModel, load_model
+from .models.quiet import silence_deprecations
 from .progress import Progress
 from .result import Outcome, result_of
 from .seeds import seed_everything
@@ -67,7 +69,7 @@ class Place:
 def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[str, Any]:
     """Execute one validated run and return its result (the content of result.json)."""
     place = start(config)
-    parts = assemble(config, place)
+    parts = assemble(config, directory, place)
     evaluate = evaluation(config, parts, place)
     tracker = start_tracker(config.tracker, directory, asdict(config)) if place.writes else None
     trainer = Trainer(
@@ -79,8 +81,8 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         accelerator=place.accelerator,
         head=parts.loaded.head,
         seed=config.seed,
-        metric=config.task.metric,
-        evaluate=lambda: evaluate(parts.data.select).scores,
+        metric=parts.task.select_metric,
+        evaluate=lambda: evaluate(parts.data.select, only=parts.task.select_metric).scores,
         log=logger(directory, tracker, place),
         checkpoints=CheckpointFolder(directory.path),
         progress=place.screen,
@@ -100,6 +102,7 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
     place.accelerator.wait_for_everyone()
     if place.writes:
         trainer.checkpoints.remove()
+        remove_preparation(directory.path)
     return result
 
 
@@ -108,6 +111,7 @@ def start(config: RunConfig) -> Place:
     threads = config.scale.threads or int(os.environ.get("KASA_CORDA_THREADS", 0))  # the sweep shares out the cores
     if threads:
         torch.set_num_threads(threads)
+    silence_deprecations()
     reset_peak_memory()
     seconds = Stopwatch()
     accelerator = Accelerator(
@@ -117,21 +121,23 @@ def start(config: RunConfig) -> Place:
     return Place(accelerator, Progress(show=accelerator.is_main_process), seconds)
 
 
-def assemble(config: RunConfig, place: Place) -> Parts:
+def assemble(config: RunConfig, directory: RunDirectory, place: Place) -> Parts:
     """Load task and model, and turn the model into the one to train."""
     seconds, screen = place.seconds, place.screen
     with seconds("data"):
         task, data = load_data(config)
         screen.say(f"task {config.task.name}: {counts_text(data)} from {data.source}")
+        method = METHODS[config.method.name](config.method)
+        calibration = calibration_for(config, method, task, data, place.accelerator.device, directory.path, screen)
     with seconds("load"):
         seed_everything(config.seed)
         loaded = load_model(asdict(config.model), task.num_labels, config.task.kind)
         screen.say(f"model {config.model.name} from {loaded.source}")
     with seconds("data"):
         encoded = task.encode(data.train, loaded.tokenizer)
-    method = METHODS[config.method.name](config.method)
     context = adapt_context(config, method, loaded.head, total_steps(config.trainer, len(encoded)), loaded.fresh)
-    with seconds("prepare"):
+    context = replace(context, calibration=calibration)
+    with seconds("prepare"), place.accelerator.main_process_first():  # the others read back what the first one wrote
         method.prepare(loaded.model, context)
     with seconds("adapt"):
         seed_everything(config.seed)
@@ -153,13 +159,14 @@ def adapt_context(
     return AdaptContext(list(targets), head, task_type, config.seed, steps, frozen=frozen)
 
 
-def evaluation(config: RunConfig, parts: Parts, place: Place) -> Callable[[list[Any]], Evaluation]:
-    """The call that scores the model as it stands on a list of examples."""
+def evaluation(config: RunConfig, parts: Parts, place: Place) -> Callable[..., Evaluation]:
+    """The call that scores the model as it stands on a list of examples, by all metrics or ``only`` one."""
     evaluator = EVALUATORS[config.evaluator.name](config.evaluator)
 
-    def evaluate(examples: list[Any]) -> Evaluation:
+    def evaluate(examples: list[Any], only: str | None = None) -> Evaluation:
+        model, tokenizer = parts.model, parts.loaded.tokenizer
         with place.seconds("evaluate"):
-            return evaluator.evaluate(parts.model, parts.loaded.tokenizer, parts.task, examples, place.screen)
+            return evaluator.evaluate(model, tokenizer, parts.task, examples, place.screen, only=only)
 
     return evaluate
 
@@ -191,12 +198,14 @@ def write(
     outcome: Outcome,
     result: dict[str, Any],
 ) -> None:
-    """Predictions, adapter, model card and, last, result.json."""
+    """Predictions, diagnostics of the adapted layers, adapter, model card and, last, result.json."""
     if config.evaluator.save_predictions:
         for split, evaluated in outcome.best.items():
             directory.write_predictions(split, evaluated.rows)
         for split, evaluated in outcome.last.items():
             directory.write_predictions(f"{split}_last", evaluated.rows)
+    if layers := method.report().get("layers"):
+        directory.write_layers(layers)
     method.save(model, directory.path / "adapter", base_name(config))
     write_card(directory.path / "adapter", result, asdict(config))
     directory.write_result(result)

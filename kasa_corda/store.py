@@ -1,6 +1,6 @@
 """Run directories: written atomically, read back, found again.
 
-``runs/<task>/<model>/<method>/<run_id>/`` holds config.yaml, status.json, metrics.jsonl,
+``runs/<task>/<model>/<method>/<run_id>/`` holds config.yaml, status.json, metrics.jsonl, layers.jsonl,
 predictions/, checkpoint/, adapter/ and result.json.
 """
 
@@ -117,11 +117,20 @@ class RunDirectory:
         lines = (json.dumps(row, ensure_ascii=False, default=_plain) for row in rows)
         write_atomically(self.path / "predictions" / f"{split}.jsonl", "\n".join(lines) + "\n")
 
+    def write_layers(self, rows: Iterable[dict[str, Any]]) -> None:
+        """One line per adapted layer: what preparing it found and did (see docs/kasa.md, docs/corda.md)."""
+        lines = (json.dumps(row, default=_plain) for row in rows)
+        write_atomically(self.path / "layers.jsonl", "\n".join(lines) + "\n")
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Rows of ``write_layers``; empty if the method had nothing to say."""
+        return _read_jsonl(self.path / "layers.jsonl")
+
     def forget(self) -> None:
         """Drop what an earlier attempt left, for ``force=true``."""
         for name in ("checkpoint", "checkpoint.old", "adapter", "predictions"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in ("result.json", "metrics.jsonl", "status.json"):
+        for name in ("result.json", "metrics.jsonl", "layers.jsonl", "status.json"):
             (self.path / name).unlink(missing_ok=True)
 
     @contextmanager

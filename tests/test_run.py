@@ -156,19 +156,6 @@ def test_impossible_cells_are_named_and_the_others_run(run_py):
     assert only_run(run_py).state() == "finished"
 
 
-def test_joblib_runs_cells_in_parallel(run_py):
-    done = run_py("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "method=lora,probe", "trainer.max_steps=3")
-    assert done.returncode == 0, done.stderr
-    assert len(find_runs(run_py.folder / "runs")) == 2
-
-
-def test_submitit_local_executor_runs_cells(run_py):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    done = run_py("-m", "hydra/launcher=submitit_local", "method=lora,probe", "trainer.max_steps=3")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert [run.state() for run in find_runs(run_py.folder / "runs")] == ["finished"] * 2
-
-
 def test_predict_and_export_use_the_trained_adapter(run_py, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

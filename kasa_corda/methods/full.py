@@ -22,7 +22,10 @@ class FullFineTuning(Method):
         return model
 
     def save(self, model: Any, directory: Path, base: str) -> None:
-        model.save_pretrained(directory)
+        from ..models.quiet import quiet
+
+        with quiet():
+            model.save_pretrained(directory)
 
     def load(self, model: nn.Module, directory: Path) -> nn.Module:
         from accelerate import load_checkpoint_in_model

@@ -1,0 +1,99 @@
+"""Finished blocks of a preparation on disk, so that an interrupted one goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..store import write_atomically
+
+IDENTITY = "identity.json"
+SAMPLED = 4096
+"""numbers of each weight that its fingerprint reads"""
+
+Adapter = tuple[Tensor, Tensor]
+"""A (r, in) and B (out, r)"""
+
+
+class PreparationState:
+    """A folder with one file per block: adapters of its layers and what was found about them. Each file is atomic.
+
+    A folder that belongs to another model, calibration set or method is emptied. Without a folder, or with one that
+    can't be written, nothing is kept and ``note`` says why.
+    """
+
+    def __init__(self, folder: Path | None, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.note: str | None = None
+        if folder is None:
+            return
+        text = json.dumps(identity, sort_keys=True, default=str)
+        path = folder / IDENTITY
+        try:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                shutil.rmtree(folder, ignore_errors=True)
+                write_atomically(path, text)
+        except OSError as error:
+            self._give_up(error)
+
+    def has(self, block: str) -> bool:
+        """Whether a block is finished and readable."""
+        return self.load(block) is not None
+
+    def load(self, block: str) -> tuple[dict[str, Adapter], list[dict[str, Any]]] | None:
+        """Adapters by layer and diagnostics of a finished block; None if it is not there or damaged."""
+        if self.folder is None or not self._file(block).exists():
+            return None
+        try:
+            with safe_open(self._file(block), framework="pt") as file:
+                rows = json.loads(file.metadata()["diagnostics"])
+                adapters = {
+                    row["layer"]: (file.get_tensor(f"{row['layer']}.A"), file.get_tensor(f"{row['layer']}.B"))
+                    for row in rows
+                }
+        except Exception:
+            # a damaged file is worth no more than a missing one: the block is done again
+            return None
+        return adapters, rows
+
+    def save(self, block: str, adapters: Mapping[str, Adapter], rows: list[dict[str, Any]]) -> None:
+        if self.folder is None:
+            return
+        tensors = {f"{layer}.{name}": t for layer, pair in adapters.items() for name, t in zip("AB", pair, strict=True)}
+        building = self._file(block).with_suffix(f".{os.getpid()}.tmp")
+        try:
+            save_file(tensors, building, metadata={"diagnostics": json.dumps(rows)})
+            building.replace(self._file(block))
+        except Exception as error:
+            # safetensors raises its own error for a full disk
+            building.unlink(missing_ok=True)
+            self._give_up(error)
+
+    def _file(self, block: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"block-{block or 'outside'}.safetensors"
+
+    def _give_up(self, error: Exception) -> None:
+        self.note = f"finished blocks are not kept, an interrupted preparation starts again: {self.folder} ({error})"
+        self.folder = None
+
+
+def fingerprint(layers: Mapping[str, nn.Module]) -> str:
+    """First 16 hex digits of a sha256 over name, shape and SAMPLED evenly spaced numbers of every layer's weight."""
+    digest = hashlib.sha256()
+    for name, layer in layers.items():
+        weight: Any = layer.weight
+        flat = weight.detach().flatten()
+        sample = flat[:: max(1, len(flat) // SAMPLED)].to(torch.float32).cpu().contiguous()
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
