@@ -3,7 +3,7 @@ PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs reproduce-paper reproduce-pocket clean
+.PHONY: help setup demo test test-heavy lint bench docs reproduce-paper reproduce-pocket clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -21,10 +21,27 @@ demo: setup  ## MiniLM on movie reviews with KaSA, LoRA and a linear probe: tabl
 	@echo "next: $(PYTHON) run.py -m method=kasa,lora,full task=reviews seed=0,1,2"
 
 test: setup  ## everything CI runs
-	@$(PYTHON) -m pytest -q
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto
+
+test-heavy: setup  ## the tests marked heavy: minutes long, or in need of a GPU
+	@$(PYTHON) -m pytest -q -m heavy
 
 lint: setup  ## ruff and mypy
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+
+BENCH := overhead startup compose_1000 kasa_aux_loss kasa_step corda_prepare
+GPU   := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)
+
+bench: setup  ## rerun the benchmarks this machine can, print one table, write docs/performance.md (leave it alone meanwhile)
+	@set -e; for name in $(BENCH); do $(PYTHON) benchmarks/$$name.py; done
+ifeq ($(GPU),yes)
+	@$(PYTHON) benchmarks/kasa_init.py
+	@$(PYTHON) benchmarks/corda_stream.py
+else
+	@$(PYTHON) benchmarks/kasa_init.py --model minilm
+	@$(PYTHON) benchmarks/kasa_init.py --model smollm2
+endif
+	@$(PYTHON) benchmarks/table.py --write
 
 docs: setup  ## regenerate docs/config.md and docs/wrong_commands.md
 	@$(PYTHON) scripts/config_docs.py

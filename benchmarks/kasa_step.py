@@ -44,7 +44,7 @@ class Size:
 SIZES = {
     "toy": Size(hidden=512, inner=1376, blocks=4, heads=8, rank=8, batch=4, length=128),
     "1b": Size(hidden=2048, inner=5504, blocks=24, heads=16, rank=32, batch=8, length=512),
-    "7b": Size(hidden=4096, inner=11008, blocks=32, heads=32, rank=32, batch=4, length=512),
+    "7b": Size(hidden=4096, inner=11008, blocks=32, heads=32, rank=32, batch=8, length=1024),
 }
 
 

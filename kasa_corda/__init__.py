@@ -6,7 +6,12 @@ What a notebook or another project may rely on; everything is imported when firs
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Idle OpenMP threads sleep instead of spinning: read when torch is first imported. On cores shared with anything else,
+# spinning makes a training step several times slower (docs/decisions.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from .api import Adapted, adapt, evaluate

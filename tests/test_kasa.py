@@ -270,7 +270,7 @@ class TestRefusals:
     def test_weights_that_are_not_finite_with_the_layers_name(self):
         net = Net()
         net.tall.weight.data[0, 0] = torch.nan
-        with pytest.raises(KasaCordaError, match="tall.*NaN"):
+        with pytest.raises(KasaCordaError, match=r"tall.*NaN"):
             kasa().adapt(net, context(TARGETS))
 
     def test_a_rank_that_leaves_nothing(self):

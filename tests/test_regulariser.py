@@ -78,6 +78,18 @@ def test_the_authors_large_gram_is_matched_at_a_real_size_from_the_usual_start()
         assert (ours.double() - theirs).norm() <= 1e-5 * theirs.norm()
 
 
+@pytest.mark.parametrize("long", [11008, 1000])
+def test_a_nearly_orthonormal_long_factor_keeps_its_digits(long):
+    """B' B is within a few per cent of the identity, as after training, and the difference is what counts."""
+    exact = random_adapters(0, [(long, 64, 16, False)], scale=long**-0.5)
+    narrow = [tuple(tensor.detach().float().requires_grad_() for tensor in layer) for layer in exact]
+    form = Form(mean=True, large_gram=True)
+    wanted = gradients(reference(exact, 0.0, 1.0, form), exact)
+    found = gradients(Regulariser(narrow, 0.0, 1.0, form)(), narrow)
+    for want, have in list(zip(wanted, found, strict=True))[::2]:
+        assert (have - want).norm() <= 1e-5 * want.norm()
+
+
 def test_autocast_does_not_lower_the_precision():
     adapters = [tuple(t.detach().float() for t in layer) for layer in random_adapters(3, [(40, 60, 4, False)] * 3)]
     plain = kasa_regulariser(adapters, 0.1, 0.2)
