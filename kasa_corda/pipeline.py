@@ -24,7 +24,6 @@ from .methods import METHODS, Method
 from .methods.base import AdaptContext, count_parameters
 from .models.architecture import match_targets
 from .models.loading import LoadedModel, load_model
-from .models.quiet import silence_deprecations
 from .progress import Progress
 from .result import Outcome, result_of
 from .seeds import seed_everything
@@ -111,7 +110,6 @@ def start(config: RunConfig) -> Place:
     threads = config.scale.threads or int(os.environ.get("KASA_CORDA_THREADS", 0))  # the sweep shares out the cores
     if threads:
         torch.set_num_threads(threads)
-    silence_deprecations()
     reset_peak_memory()
     seconds = Stopwatch()
     accelerator = Accelerator(

@@ -62,7 +62,10 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 def total_steps(config: TrainerConfig, examples: int) -> int:
     """Optimizer steps of the whole run."""
-    return config.max_steps or max(1, math.ceil(config.epochs * steps_per_epoch(examples, config.batch_size)))
+    if config.max_steps:
+        return config.max_steps
+    steps = max(1, math.ceil(config.epochs * steps_per_epoch(examples, config.batch_size)))
+    return min(steps, config.steps_cap or steps)
 
 
 def warmup_steps(config: TrainerConfig, total: int) -> int:

@@ -136,6 +136,9 @@ class TrainerConfig:
     )
     epochs: float = option(3.0, "passes over the training set (ignored if max_steps is given)", above=0)
     max_steps: Optional[int] = option(None, "stop after this many optimizer steps", at_least=1)
+    steps_cap: Optional[int] = option(
+        None, "never more optimizer steps than this, however many the epochs would be; null is no cap", at_least=1
+    )
     batch_size: int = option(32, "examples per optimizer step over all devices", at_least=1)
     accumulation: int = option(1, "split each batch into this many forward passes; the result is the same", at_least=1)
     warmup: float = option(0.06, "warm-up: below 1 a share of all steps, from 1 on a number of steps", at_least=0)

@@ -9,6 +9,7 @@ from .architecture import field, widths
 from .families import architecture_of, task_family
 from .heads import PROBLEMS, head_modules
 from .local import GPT2_NAMES, NAMES, RESERVED_POSITIONS
+from .quiet import silence_deprecations
 from .size import RELATIVE_POSITIONS
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def empty_model(config: Mapping[str, Any], num_labels: int | None, problem: str 
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    silence_deprecations()
     family = task_family(config, num_labels)
     settings = transformers_config(config)
     settings.pad_token_id = 0

@@ -14,7 +14,7 @@ from .families import architecture_of, task_family
 from .fingerprint import VOCABULARIES, has_vocabulary, sampled_fingerprint
 from .heads import MAY_BE_FRESH, PROBLEMS, fresh_modules, head_modules, head_notes
 from .local import check_shape, described, read_config
-from .quiet import quiet
+from .quiet import quiet, silence_deprecations
 from .sources import locate
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def load_model(config: Mapping[str, Any], num_labels: int | None, problem: str |
     The head is drawn from torch's random generator: seed it before. DataError if no source has the
     weights, or if they are damaged or do not fit; ConfigError if the request makes no sense.
     """
+    silence_deprecations()
     family = task_family(config, num_labels)
     located = locate(config)
     check_shape(config, described(read_config(located.folder), str(located.folder)), located.source)
