@@ -55,6 +55,7 @@ def result_of(
             "counts": {name: len(split) for name, split in data.splits().items()},
             "truncated": parts.task.truncated,
         },
+        "calibration": report.get("calibration"),
         "notes": [*loaded.notes, *data.notes, *report.get("notes", [])],
         "provenance": provenance(command),
     }

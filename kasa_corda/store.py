@@ -128,7 +128,7 @@ class RunDirectory:
 
     def forget(self) -> None:
         """Drop what an earlier attempt left, for ``force=true``."""
-        for name in ("checkpoint", "checkpoint.old", "adapter", "predictions"):
+        for name in ("checkpoint", "checkpoint.old", "preparation", "adapter", "predictions"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("result.json", "metrics.jsonl", "layers.jsonl", "status.json"):
             (self.path / name).unlink(missing_ok=True)

@@ -267,6 +267,15 @@ def test_several_origins_are_mixed_in_equal_parts(tokenizer):
     assert sorted(len(row["input_ids"]) for row in chosen.rows) == [4] * 4 + [8] * 5
 
 
+def test_candidate_sets_are_different_draws_and_part_of_the_fingerprint(tokenizer):
+    one = choose([TEXTS], CalibrationConfig(samples=5), tokenizer)
+    three = choose([TEXTS], CalibrationConfig(samples=5, candidates=3), tokenizer)
+    assert three.rows == one.rows
+    assert len(three.alternatives) == len(three.alternative_batches()) == 2
+    assert three.rows != three.alternatives[0] != three.alternatives[1]
+    assert three.fingerprint != one.fingerprint
+
+
 def test_too_few_texts_are_noted_and_none_is_an_error(tokenizer):
     chosen = choose([TEXTS], CalibrationConfig(samples=1000), tokenizer)
     assert len(chosen.rows) == 200

@@ -18,6 +18,7 @@ from kasa_corda.calibration import collect_covariances
 from kasa_corda.calibration.samples import Calibration
 from kasa_corda.calibration.settings import CalibrationConfig
 from kasa_corda.corda import conditioned, corda_factors
+from kasa_corda.corda.plusplus import LayerSpectrum, allocate, spectrum_of
 from kasa_corda.corda.presets import PRESETS
 from kasa_corda.errors import ConfigError, KasaCordaError
 from kasa_corda.methods import METHODS
@@ -166,8 +167,12 @@ def test_zero_or_broken_covariances_are_refused():
 
 
 def calibration(folder: Path | None = None, **changes) -> Calibration:
-    rows = [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in sequences(24)]
-    return Calibration(CalibrationConfig(**{"batch_size": 4, **changes}), rows, Padding(), "drawn", folder=folder)
+    config = CalibrationConfig(**{"batch_size": 4, **changes})
+    return Calibration(config, calibration_rows(0), Padding(), "drawn", folder=folder)
+
+
+def calibration_rows(seed: int) -> list[dict]:
+    return [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in sequences(24, seed)]
 
 
 def method_of(name: str = "corda_kpa", **options):
@@ -348,6 +353,83 @@ def test_nan_weights_and_impossible_ranks_name_the_layer():
         adapted(method_of(), "llama", model=model)
     with pytest.raises(ConfigError, match=r"method\.rank=32 keeps no component of layer"):
         method_of(rank=32).check({"layer": (48, 32)})
+
+
+# CorDA++ (experimental)
+
+
+def spectrum(values: list[float], log_compactness: float = 1.0, out: int = 8, into: int = 8) -> LayerSpectrum:
+    return LayerSpectrum(out, into, tuple(values), log_compactness)
+
+
+def test_compactness_and_selection_score_follow_the_notes():
+    W, C, M = layer((12, 20), 1.0, 0)
+    found = spectrum_of(W, conditioned(C))
+    S, power = torch.linalg.svdvals(M), torch.linalg.eigvalsh(C)
+    compactness = (12 * power[-1]).sqrt() / power[0]
+    assert found.log_compactness == pytest.approx(float(compactness.log()))
+    assert found.selection_score == pytest.approx(float(compactness.log() * S.sum() / S[0]))
+
+
+@given(st.integers(0, 99), st.integers(1, 6), st.sampled_from(["kpa", "ipa"]))
+@settings(max_examples=30, deadline=None)
+def test_allocated_ranks_fill_the_budget_and_no_more(seed, rank, mode):
+    generator = torch.Generator().manual_seed(seed)
+    spectra = {}
+    for name in "abc":
+        out, into = torch.randint(8, 20, (2,), generator=generator).tolist()
+        values = torch.rand(min(out, into), generator=generator).sort(descending=True).values.tolist()
+        spectra[name] = spectrum(values, 1 + float(torch.rand(1, generator=generator)), out, into)
+    ranks = allocate(spectra, rank, mode)
+    costs = {name: s.out_features + s.in_features for name, s in spectra.items()}
+    used = sum(costs[name] * count for name, count in ranks.items())
+    budget = sum(costs.values()) * rank
+    assert budget - max(costs.values()) < used <= budget
+    assert all(1 <= count < len(spectra[name].values) for name, count in ranks.items())
+
+
+def test_a_layer_of_small_values_gives_kpa_more_and_ipa_fewer_ranks():
+    flat, steep = spectrum([1.0] * 8), spectrum([1.0, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
+    kpa, ipa = (allocate({"flat": flat, "steep": steep}, 3, mode) for mode in ("kpa", "ipa"))
+    assert kpa["steep"] > kpa["flat"]
+    assert ipa["steep"] < ipa["flat"]
+
+
+@pytest.mark.parametrize("name", ["corda_kpa", "corda_ipa"])
+def test_dynamic_ranks_start_unchanged_and_reload_with_plain_peft(name, tmp_path):
+    from peft import PeftModel
+
+    method = method_of(name, allocation="dynamic")
+    model = adapted(method, "llama")
+    assert len({A.shape[0] for A, _ in method.prepared.adapters.values()}) > 1
+    torch.testing.assert_close(logits(model), logits(model_of("llama")), rtol=1e-4, atol=1e-4)
+    change_everything_trained(model)
+    method.save(model, tmp_path, "base")
+    loaded = PeftModel.from_pretrained(model_of("llama"), tmp_path).eval()
+    torch.testing.assert_close(logits(loaded), logits(model), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["streamed", "whole"])
+def test_every_layer_keeps_the_candidate_covariance_with_the_lowest_score(mode):
+    samples = calibration(mode=mode)
+    samples.alternatives = [calibration_rows(seed) for seed in (1, 2)]
+    method = method_of()
+    adapted(method, "llama", calibration=samples)
+    scores = []
+    for rows in (samples.rows, *samples.alternatives):
+        batches = Calibration(samples.config, rows, Padding(), "drawn").batches()
+        model = model_of("llama")
+        found = collect_covariances(model, batches, context("llama").targets)
+        scores.append(
+            {
+                n: spectrum_of(model.get_submodule(n).weight, conditioned(c.matrix)).selection_score
+                for n, c in found.items()
+            }
+        )
+    for row in method.report()["layers"]:
+        candidates = [score[row["layer"]] for score in scores]
+        assert row["candidate"] == candidates.index(min(candidates))
+    assert {row["candidate"] for row in method.report()["layers"]} != {0}
 
 
 # Peers

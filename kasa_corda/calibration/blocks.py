@@ -101,10 +101,13 @@ def capture(
     model: nn.Module, blocks: Blocks, batches: Sequence[Batch], device: torch.device, offload: str
 ) -> tuple[HiddenStates, list[Call]]:
     """The first block's hidden states and other arguments for every batch."""
-    caught: list[tuple[Tensor, Call]] = []
+    hidden, calls = HiddenStates(device, len(batches), offload), []
 
     def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        caught.append(split(args, kwargs))
+        state, call = split(args, kwargs)
+        hidden.append(state)
+        place = torch.device("cpu") if hidden.offloaded else device
+        calls.append(Call(moved(call.args, place), moved(call.kwargs, place)))
         raise StopForward
 
     handle = blocks.modules[0].register_forward_pre_hook(catch, with_kwargs=True)
@@ -116,9 +119,7 @@ def capture(
                 continue
     finally:
         handle.remove()
-    hidden = HiddenStates([state for state, _ in caught], device, offload)
-    place = torch.device("cpu") if hidden.offloaded else device
-    return hidden, [Call(moved(call.args, place), moved(call.kwargs, place)) for _, call in caught]
+    return hidden, calls
 
 
 @contextmanager

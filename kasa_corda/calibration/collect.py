@@ -64,12 +64,20 @@ def mask_of(batch: Batch) -> BatchMask:
 
 
 def inputs_of(model: nn.Module, batch: Batch) -> dict[str, Any]:
-    """The model's arguments on the device of its embeddings, with its key-value cache off."""
+    """The model's arguments on the device of its embeddings, with its key-value cache off.
+
+    An attention mask without padding says nothing and is left out, for the sake of faster attention kernels.
+    """
     device = next(model.parameters()).device
-    arguments: dict[str, Any] = {name: t.to(device) for name, t in batch.items() if name not in NOT_INPUTS}
+    ignored = (*NOT_INPUTS, "attention_mask") if _is_full(batch) else NOT_INPUTS
+    arguments: dict[str, Any] = {name: t.to(device) for name, t in batch.items() if name not in ignored}
     if hasattr(getattr(model, "config", None), "use_cache"):
         arguments["use_cache"] = False
     return arguments
+
+
+def _is_full(batch: Batch) -> bool:
+    return "attention_mask" in batch and bool(batch["attention_mask"].all())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from ..errors import ConfigError, KasaCordaError, unknown
 
@@ -17,6 +18,8 @@ PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
 PANELS_FROM = 2048
 """from this width on only the lower triangle is multiplied, in PANELS column panels"""
 PANELS = 4
+WIDE_SUMS = TorchVersion(torch.__version__) >= "2.8"
+"""whether torch multiplies 16-bit matrices into a float32 one (CUDA only)"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Covariance:
     """samples with at least one token"""
     layers: list[str] = field(default_factory=list)
     """names of the layers that share it"""
+    candidate: int = 0
+    """which of several calibration sets it was made of (CorDA++)"""
 
 
 class Accumulator:
@@ -142,7 +147,7 @@ def add_gram(total: Tensor, rows: Tensor, precision: str, factor: Tensor | None 
     elif precision != "auto":
         rows = rows.float()
     narrow = rows.dtype in (torch.bfloat16, torch.float16)
-    if narrow and not rows.is_cuda:
+    if narrow and not (rows.is_cuda and WIDE_SUMS):
         rows, narrow = rows.float(), False
     width = rows.shape[1]
     step = -(-width // PANELS) if width >= PANELS_FROM else width

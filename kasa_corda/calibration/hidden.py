@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,30 +13,66 @@ SHARE = 4
 
 
 class HiddenStates:
-    """One tensor (batch, tokens, hidden) per batch, replaced block by block."""
+    """One tensor (batch, tokens, hidden) per batch, replaced block by block.
 
-    def __init__(self, states: Sequence[Tensor], device: torch.device, offload: str = "auto") -> None:
+    Offloaded states lie in pinned memory; a stream of their own copies the next batch in and the last one out while
+    the device computes.
+    """
+
+    def __init__(self, device: torch.device, batches: int, offload: str = "auto") -> None:
         self.device = device
-        size = sum(state.nbytes for state in states)
-        self.offloaded = device.type == "cuda" and (
-            offload == "always" or (offload == "auto" and size > torch.cuda.mem_get_info(device)[0] // SHARE)
-        )
-        self.states = [self._placed(state) for state in states]
+        self.batches = batches
+        self.offload = offload
+        self.states: list[Tensor] = []
+        self.copies: torch.cuda.Stream | None = None
+        """the copying stream; None where nothing is offloaded"""
+        self.ahead: dict[int, Tensor] = {}
+        """the batch that is being copied to the device"""
+
+    @property
+    def offloaded(self) -> bool:
+        return self.copies is not None
+
+    def append(self, state: Tensor) -> None:
+        """Take the next batch's states; the first one decides where all of them are kept."""
+        if not self.states and self.device.type == "cuda" and self._too_large(state.nbytes * self.batches):
+            self.copies = torch.cuda.Stream(self.device)
+        if self.copies is None:
+            self.states.append(state.to(self.device))
+        else:
+            self.states.append(torch.empty(state.shape, dtype=state.dtype, pin_memory=True).copy_(state))
 
     def update(self, index: int, block: Callable[[Tensor], Tensor]) -> None:
         """Replace the states of one batch by what ``block`` makes of them."""
-        out = block(self.states[index].to(self.device, non_blocking=True))
-        if self.offloaded:
+        if self.copies is None:
+            self.states[index] = block(self.states[index])
+            return
+        state = self[index]
+        self._fetch((index + 1) % len(self.states), but_not=index)
+        out = block(state)
+        self.copies.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.copies):
             self.states[index].copy_(out, non_blocking=True)
-        else:
-            self.states[index] = out
+        out.record_stream(self.copies)
 
     def __getitem__(self, index: int) -> Tensor:
         """The states of one batch, on the computing device."""
-        return self.states[index].to(self.device)
+        if self.copies is None:
+            return self.states[index]
+        self._fetch(index)
+        state, current = self.ahead.pop(index), torch.cuda.current_stream(self.device)
+        current.wait_stream(self.copies)
+        state.record_stream(current)
+        return state
 
-    def _placed(self, state: Tensor) -> Tensor:
-        if not self.offloaded:
-            return state.to(self.device)
-        # pinned memory: the copies run at the full speed of the bus and don't stop the device
-        return torch.empty(state.shape, dtype=state.dtype, pin_memory=True).copy_(state)
+    def _fetch(self, index: int, but_not: int | None = None) -> None:
+        """Start copying a batch to the device; its own stream puts that after the batch's last copy to the CPU."""
+        if index == but_not or index in self.ahead:
+            return
+        with torch.cuda.stream(self.copies):
+            self.ahead[index] = self.states[index].to(self.device, non_blocking=True)
+
+    def _too_large(self, size: int) -> bool:
+        if self.offload == "auto":
+            return size > torch.cuda.mem_get_info(self.device)[0] // SHARE
+        return self.offload == "always"

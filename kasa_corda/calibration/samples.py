@@ -36,6 +36,8 @@ class Calibration:
     folder: Path | None = None
     """where finished blocks are kept, so that an interrupted preparation goes on"""
     progress: Progress = field(default_factory=lambda: Progress(show=False))
+    alternatives: list[list[Row]] = field(default_factory=list)
+    """further sample sets, for methods that choose between covariances"""
 
     @property
     def tokens(self) -> int:
@@ -45,17 +47,24 @@ class Calibration:
     @property
     def fingerprint(self) -> str:
         """First 16 hex digits of the sha256 over the tokens of all samples and what counts of them."""
-        return hashlib.sha256(json.dumps(self.rows, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([self.rows, *self.alternatives], sort_keys=True).encode()).hexdigest()[:16]
 
     def batches(self) -> list[dict[str, Tensor]]:
         """Padded batches, samples of similar length together."""
+        return self._batches(self.rows)
+
+    def alternative_batches(self) -> list[list[dict[str, Tensor]]]:
+        """The same of every further sample set."""
+        return [self._batches(rows) for rows in self.alternatives]
+
+    def _batches(self, rows: list[Row]) -> list[dict[str, Tensor]]:
         from ..batches import Collator
 
         collate = Collator(self.tokenizer)
         collate.fill["calibration_mask"] = 0
-        order = sorted(range(len(self.rows)), key=lambda i: -len(self.rows[i]["input_ids"]))
+        rows = sorted(rows, key=lambda row: -len(row["input_ids"]))
         size = self.config.batch_size
-        return [collate([self.rows[i] for i in order[s : s + size]]) for s in range(0, len(order), size)]
+        return [collate(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def described(self) -> dict[str, Any]:
         """What the result stores of it."""
@@ -75,22 +84,32 @@ def check_texts(materials: Sequence[Texts], config: CalibrationConfig) -> None:
 def choose(materials: Sequence[Texts], config: CalibrationConfig, tokenizer: PreTrainedTokenizerBase) -> Calibration:
     """Draw the samples, in equal parts from every origin. DataError if there is nothing or too little to draw from."""
     check_texts(materials, config)
-    generator = random.Random(config.seed)
-    rows: list[Row] = []
     notes = [note for material in materials for note in material.notes]
+    share = -(-config.samples // len(materials))
+    for material in materials:
+        if config.reading == "single" and len(material.texts) < share:
+            notes.append(f"{material.origin} has {len(material.texts):,} texts, fewer than the {share:,} wanted")
+    rows, *alternatives = (draw(materials, config, tokenizer, config.seed + i) for i in range(config.candidates))
+    origin = "; ".join(material.origin for material in materials)
+    return Calibration(config, rows, tokenizer, origin, notes, alternatives=alternatives)
+
+
+def draw(
+    materials: Sequence[Texts], config: CalibrationConfig, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> list[Row]:
+    """One sample set."""
+    generator, rows = random.Random(seed), []
     for index, material in enumerate(materials):
         share = config.samples // len(materials) + (index < config.samples % len(materials))
         if config.reading == "windows":
             rows += windows(material, share, config, tokenizer, generator)
             continue
-        if len(material.texts) < share:
-            notes.append(f"{material.origin} has {len(material.texts):,} texts, fewer than the {share:,} wanted")
         positions = generator.sample(range(len(material.texts)), min(share, len(material.texts)))
         if material.encode is not None:
             rows += material.encode(positions, tokenizer)
         else:
             rows += encoded([material.texts[position] for position in positions], config.length, tokenizer)
-    return Calibration(config, rows, tokenizer, "; ".join(material.origin for material in materials), notes)
+    return rows
 
 
 def windows(

@@ -28,6 +28,11 @@ class CalibrationConfig:
     samples: int = option(1024, "number of samples N (fewer if the source has fewer texts)", at_least=1)
     length: int = option(256, "tokens per sample L: exactly for windows, at most for single texts", at_least=2)
     seed: int = option(233, "seed of the choice of samples, apart from the run's seed; 233 is the authors'", at_least=0)
+    candidates: int = option(
+        1,
+        "CorDA++, experimental: draw this many sample sets, each layer keeps the covariance with the lowest score",
+        at_least=1,
+    )
     tokens: str = option(
         "all", "which tokens count: all, or only the response of a task that marks it", choices=("all", "response")
     )

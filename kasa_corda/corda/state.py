@@ -79,6 +79,21 @@ class PreparationState:
             building.unlink(missing_ok=True)
             self._give_up(error)
 
+    def load_note(self, name: str) -> Any:
+        """What ``save_note`` wrote, or None."""
+        try:
+            return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")) if self.folder else None
+        except (OSError, ValueError):
+            return None
+
+    def save_note(self, name: str, content: Any) -> None:
+        if self.folder is None:
+            return
+        try:
+            write_atomically(self.folder / f"{name}.json", json.dumps(content))
+        except OSError as error:
+            self._give_up(error)
+
     def _file(self, block: str) -> Path:
         assert self.folder is not None
         return self.folder / f"block-{block or 'outside'}.safetensors"

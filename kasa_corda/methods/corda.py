@@ -71,6 +71,11 @@ class CordaConfig(LowRankConfig):
     max_condition: float = option(
         1e7, "condition number from which a covariance counts as singular (damping=when_singular)", above=1
     )
+    allocation: str = option(
+        "uniform",
+        "ranks: uniform, or dynamic (CorDA++, experimental) within the parameters of the uniform rank",
+        choices=("uniform", "dynamic"),
+    )
     storage: str = option(
         "converted",
         "saved as: converted (LoRA of rank 2r for the untouched base), residual (rank r, with the residual weights)",
@@ -94,7 +99,8 @@ class Corda(PeftMethod):
         check_rank(self.config.rank, shapes, below_full=True)
 
     def prepare(self, model: nn.Module, context: AdaptContext) -> None:
-        from ..corda.preparation import Recipe, prepare
+        from ..corda.decomposition import Recipe
+        from ..corda.preparation import prepare
 
         assert context.calibration is not None
         recipe = Recipe(
@@ -104,6 +110,7 @@ class Corda(PeftMethod):
             switches(self.config),
             self.config.exponent,
             self.config.max_condition,
+            self.config.allocation,
         )
         self.prepared = prepare(model, context.targets, context.calibration, recipe)
         self.calibration = context.calibration.described()
@@ -112,7 +119,11 @@ class Corda(PeftMethod):
         from peft import LoraConfig
 
         arguments = lora_arguments(self.config, context)
-        arguments["lora_alpha"] = scale_of(self.config) * self.config.rank
+        scale = scale_of(self.config)
+        arguments["lora_alpha"] = scale * self.config.rank
+        if self.prepared is not None and self.prepared.ranks:
+            arguments["rank_pattern"] = self.prepared.ranks
+            arguments["alpha_pattern"] = {name: scale * rank for name, rank in self.prepared.ranks.items()}
         return LoraConfig(**arguments)
 
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
