@@ -57,7 +57,7 @@ class Result:
         stored = {
             "name": self.name,
             "question": self.question,
-            "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+            "command": shlex.join(command_line()),
             "date": about["date"],
             "device": about["device"],
             "versions": about["versions"],
@@ -70,6 +70,15 @@ class Result:
         verdict = "holds" if self.holds else "MISSED"
         print(f"{self.name}: ratio {self.ratio:.3g}, target {self.target}: {verdict} -> {path}", flush=True)
         return path
+
+
+def command_line() -> list[str]:
+    """This process's command without the interpreter's folder and without where the results go."""
+    words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
+    if "--out" in words:
+        at = words.index("--out")
+        words = words[:at] + words[at + 2 :]
+    return words
 
 
 def seconds(work: Callable[[], Any]) -> float:
