@@ -5,9 +5,10 @@ What a notebook or another project may rely on; everything is imported when firs
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazily
 
 # Idle OpenMP threads sleep instead of spinning: read when torch is first imported. On cores shared with anything else,
 # spinning makes a training step several times slower (docs/decisions.md).
@@ -48,8 +49,4 @@ __all__ = [
     "top_subspace",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+__getattr__ = lazily(__name__, _HOME)

@@ -14,7 +14,7 @@ import torch
 from .batches import Collator, epoch_batches, loss_weight, split_batch
 from .checkpoint import CheckpointFolder, Tensors, optimizer_tensors, restore_optimizer
 from .config import TrainerConfig
-from .errors import ConfigError, KasaCordaError
+from .errors import KasaCordaError
 from .interrupt import Interrupted, StopRequest
 from .methods.base import head_parameters
 
@@ -104,8 +104,6 @@ class Trainer:
         """the batches of the epoch at hand"""
         self.best: Tensors = {}
         self.fitted = FitProgress()
-        if config.precision == "fp16" and accelerator.device.type == "cpu":
-            raise ConfigError("trainer.precision=fp16 needs a GPU; on this machine use fp32 or bf16")
         if config.gradient_checkpointing:
             cast(Any, model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.bare = model

@@ -5,8 +5,9 @@ Names are imported when first used, so that the command line can read the schema
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .blocks import NotStreamableError
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "Block": "streaming",
+    "BlockCovariances": "streaming",
+    "stream": "streaming",
+    "stream_blocks": "streaming",
     "NotStreamableError": "blocks",
     "collect_covariances": "collect",
     "Covariance": "covariance",
@@ -35,8 +40,4 @@ _HOME = {
     "Calibration": "samples",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME.get(name, 'streaming')}", __name__), name)
+__getattr__ = lazily(__name__, _HOME)

@@ -5,8 +5,9 @@ Names are imported when first used, so that the command line can read the preset
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .conditioning import Conditioned, conditioned
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["Conditioned", "Factors", "Prepared", "conditioned", "corda_factors", "decompose", "prepare"]
 
 _HOME = {
+    "Factors": "factors",
+    "corda_factors": "factors",
+    "decompose": "factors",
     "Conditioned": "conditioning",
     "conditioned": "conditioning",
     "Prepared": "preparation",
     "prepare": "preparation",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME.get(name, 'factors')}", __name__), name)
+__getattr__ = lazily(__name__, _HOME)
