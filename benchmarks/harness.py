@@ -95,15 +95,24 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def alternate(ours: Callable[[], Any], peer: Callable[[], Any], pairs: int = 5, warm_up: int = 1) -> list[list[float]]:
-    """Seconds of ``pairs`` calls of each side, taken alternately, after ``warm_up`` unmeasured calls of each."""
-    for _ in range(warm_up):
-        ours()
-        peer()
+def alternate(
+    ours: Callable[[], Any],
+    peer: Callable[[], Any],
+    pairs: int = 5,
+    warm_up: int = 1,
+    before: Callable[[], Any] = lambda: None,
+) -> list[list[float]]:
+    """Seconds of ``pairs`` calls of each side, taken alternately, after ``warm_up`` unmeasured calls of each.
+
+    ``before`` runs before every call and isn't measured.
+    """
     samples: list[list[float]] = [[], []]
-    for _ in range(pairs):
-        samples[0].append(seconds(ours))
-        samples[1].append(seconds(peer))
+    for turn in range(warm_up + pairs):
+        for side, work in zip(samples, (ours, peer), strict=True):
+            before()
+            taken = seconds(work)
+            if turn >= warm_up:
+                side.append(taken)
     return samples
 
 

@@ -13,6 +13,9 @@ from .lazy import lazily
 # Idle OpenMP threads sleep instead of spinning: read when torch is first imported. On cores shared with anything else,
 # spinning makes a training step several times slower (docs/decisions.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Page-locked memory (offloaded hidden states): touched by several threads and registered, 4 GiB take 1 s, not 4.
+if "PYTORCH_ALLOC_CONF" not in os.environ:
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "pinned_use_cuda_host_register:True,pinned_num_register_threads:8")
 
 if TYPE_CHECKING:
     from .api import Adapted, adapt, evaluate

@@ -58,10 +58,16 @@ class _Group:
     kind: str
     """A (r, n), B (n, r), or core"""
     start: int
-    stop: int
+    tensors: tuple[Tensor, ...]
 
-    def stack(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-        return torch.stack(tuple(tensors[self.start : self.stop])).to(dtype)
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.tensors)
+
+    @property
+    def excess(self) -> int:
+        """n - r of a factor."""
+        return abs(self.tensors[0].shape[0] - self.tensors[0].shape[1])
 
 
 class Regulariser:
@@ -79,9 +85,14 @@ class Regulariser:
                 by_shape[kind, tensor.shape].append(tensor)
         self.tensors: list[Tensor] = []
         self.groups: list[_Group] = []
-        for (kind, _), same in by_shape.items():
-            self.groups.append(_Group(kind, len(self.tensors), len(self.tensors) + len(same)))
+        by_rank: dict[int, list[int]] = defaultdict(list)
+        for (kind, shape), same in by_shape.items():
+            if kind != "core":
+                by_rank[min(shape)].append(len(self.groups))
+            self.groups.append(_Group(kind, len(self.tensors), tuple(same)))
             self.tensors += same
+        self.of_one_rank = list(by_rank.values())
+        """indices of the groups whose Grams have one size, so that what follows runs on all of them at once"""
 
     def __call__(self) -> Tensor:
         """The loss, differentiable by autograd."""
@@ -96,46 +107,52 @@ class Regulariser:
         held while the task's activations still fill the memory.
         """
         with torch.autocast(self.tensors[0].device.type, enabled=False):
-            total = self._zero()
-            for group in self.groups:
-                M = group.stack(self.tensors, self.dtype)
-                value, slope = self._penalty(M, group.kind)
-                total += value
-                wanted = [i for i in range(group.start, group.stop) if self.tensors[i].requires_grad]
-                if wanted:
-                    parts = self._gradient(M, slope, group.kind, scale).to(self.tensors[group.start].dtype).unbind()
-                    _accumulate([self.tensors[i] for i in wanted], [parts[i - group.start] for i in wanted])
+            stacks = self._stacks(self.tensors)
+            total, slopes = self._penalties(stacks)
+            for group, M, slope in zip(self.groups, stacks, slopes, strict=True):
+                if any(tensor.requires_grad for tensor in group.tensors):
+                    _accumulate(group.tensors, self._gradient(M, slope, group, scale).unbind())
         return total
 
-    def _zero(self) -> Tensor:
-        return torch.zeros((), dtype=self.dtype, device=self.tensors[0].device)
+    def _stacks(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [torch.stack(tuple(tensors[group.start : group.stop])).to(self.dtype) for group in self.groups]
 
-    def _penalty(self, M: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        """The weighted penalty of the stacked M, and a slope from which ``_gradient`` makes its gradient.
+    def _penalties(self, stacks: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and per group a slope from which ``_gradient`` makes its gradient.
 
         The large Gram is never formed: ||A' A - I_in||^2 = ||A A' - I_r||^2 + in - r exactly.
         """
-        if kind == "core":
-            return self.beta * M.square().sum(), M
-        deviation = _gram(M, kind)
-        deviation.diagonal(dim1=1, dim2=2).sub_(1)
-        squared = deviation.square().sum(dim=(1, 2))
-        if self.form.large_gram:
-            n_less_r = M.shape[2] - M.shape[1] if kind == "A" else M.shape[1] - M.shape[2]
-            squared = squared + n_less_r
-        if self.form.squared:
-            return self.gamma * squared.sum(), deviation.mul_(4)
-        norm = squared.sqrt()
-        # at an exactly orthonormal factor the norm has no derivative; its subgradient 0 keeps training finite
-        return self.gamma * norm.sum(), deviation.mul_(
-            (2 / norm.clamp_min(torch.finfo(norm.dtype).tiny))[:, None, None]
-        )
+        slopes = list(stacks)
+        values = [self.beta * stacks[i].square().sum() for i, group in enumerate(self.groups) if group.kind == "core"]
+        for members in self.of_one_rank:
+            groups = [self.groups[i] for i in members]
+            deviation = torch.cat([_gram(stacks[i], group.kind) for i, group in zip(members, groups, strict=True)])
+            deviation.diagonal(dim1=1, dim2=2).sub_(1)
+            squared = deviation.square().sum(dim=(1, 2))
+            sizes = [len(group.tensors) for group in groups]
+            if self.form.large_gram:
+                for part, group in zip(squared.split(sizes), groups, strict=True):
+                    part += group.excess
+            if self.form.squared:
+                values.append(self.gamma * squared.sum())
+                deviation *= 4
+            else:
+                norm = squared.sqrt()
+                values.append(self.gamma * norm.sum())
+                # at an exactly orthonormal factor the norm has no derivative; its subgradient 0 keeps training finite
+                deviation *= (2 / norm.clamp_min(torch.finfo(norm.dtype).tiny))[:, None, None]
+            for i, slope in zip(members, deviation.split(sizes), strict=True):
+                slopes[i] = slope
+        return torch.stack(values).sum(), slopes
 
-    def _gradient(self, M: Tensor, slope: Tensor, kind: str, upstream: float | Tensor) -> Tensor:
-        if kind == "core":
-            return M * (upstream * (2 * self.beta))
-        scaled = slope * (upstream * self.gamma)
-        return torch.bmm(scaled, M) if kind == "A" else torch.bmm(M, scaled)
+    def _gradient(self, M: Tensor, slope: Tensor, group: _Group, upstream: float | Tensor) -> Tensor:
+        """The stacked gradient in the parameters' type."""
+        if group.kind == "core":
+            gradient = M * (upstream * (2 * self.beta))
+        else:
+            scaled = slope * (upstream * self.gamma)
+            gradient = torch.bmm(scaled, M) if group.kind == "A" else torch.bmm(M, scaled)
+        return gradient.to(group.tensors[0].dtype)
 
 
 def _gram(M: Tensor, kind: str) -> Tensor:
@@ -154,41 +171,43 @@ def _gram(M: Tensor, kind: str) -> Tensor:
     return torch.matmul(parts.transpose(2, 3), parts).sum(1)
 
 
-def _accumulate(parameters: list[Tensor], gradients: list[Tensor]) -> None:
-    """As autograd does: into the gradient that is there, else as the gradient."""
-    present = [(p.grad, g) for p, g in zip(parameters, gradients, strict=True) if p.grad is not None]
+def _accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """As autograd does: into the gradient that is there, else as the gradient; frozen parameters get none."""
+    present, added = [], []
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        grad = parameter.grad
+        if grad is not None:
+            present.append(grad)
+            added.append(gradient)
+        elif parameter.requires_grad:
+            parameter.grad = gradient
     if present:
-        torch._foreach_add_([grad for grad, _ in present], [g for _, g in present])
-    if len(present) < len(parameters):
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if parameter.grad is None:
-                parameter.grad = gradient
+        torch._foreach_add_(present, added)
 
 
 class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Regulariser, *tensors: Tensor) -> Tensor:
         with torch.autocast(tensors[0].device.type, enabled=False):
-            total = plan._zero()
-            slopes = []
-            for group in plan.groups:
-                value, slope = plan._penalty(group.stack(tensors, plan.dtype), group.kind)
-                total += value
-                slopes.append(slope)
+            stacks = plan._stacks(tensors)
+            total, slopes = plan._penalties(stacks)
+        # a core's slope is its stack, made anew from the saved parameters
+        kept = [slope for slope, group in zip(slopes, plan.groups, strict=True) if group.kind != "core"]
         ctx.plan = plan
-        ctx.save_for_backward(*slopes, *tensors)
+        ctx.save_for_backward(*kept, *tensors)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         plan: Regulariser = ctx.plan
-        slopes, tensors = ctx.saved_tensors[: len(plan.groups)], ctx.saved_tensors[len(plan.groups) :]
+        kept, tensors = ctx.saved_tensors[: -len(plan.tensors)], ctx.saved_tensors[-len(plan.tensors) :]
+        slopes = iter(kept)
         needed = ctx.needs_input_grad[1:]
         grads: list[Tensor | None] = [None] * len(tensors)
         with torch.autocast(upstream.device.type, enabled=False):
-            for group, slope in zip(plan.groups, slopes, strict=True):
+            for group, M in zip(plan.groups, plan._stacks(tensors), strict=True):
+                slope = M if group.kind == "core" else next(slopes)
                 if any(needed[group.start : group.stop]):
-                    grad = plan._gradient(group.stack(tensors, plan.dtype), slope, group.kind, upstream)
-                    grads[group.start : group.stop] = grad.to(tensors[group.start].dtype).unbind()
+                    grads[group.start : group.stop] = plan._gradient(M, slope, group, upstream).unbind()
         return None, *(g if wanted else None for g, wanted in zip(grads, needed, strict=True))

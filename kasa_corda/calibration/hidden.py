@@ -26,8 +26,8 @@ class HiddenStates:
         self.states: list[Tensor] = []
         self.copies: torch.cuda.Stream | None = None
         """the copying stream; None where nothing is offloaded"""
-        self.ahead: dict[int, Tensor] = {}
-        """the batch that is being copied to the device"""
+        self.ahead: dict[int, tuple[Tensor, torch.cuda.Event]] = {}
+        """the batch that is being copied to the device, and the end of its copy"""
 
     @property
     def offloaded(self) -> bool:
@@ -60,8 +60,9 @@ class HiddenStates:
         if self.copies is None:
             return self.states[index]
         self._fetch(index)
-        state, current = self.ahead.pop(index), torch.cuda.current_stream(self.device)
-        current.wait_stream(self.copies)
+        state, copied = self.ahead.pop(index)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(copied)  # not for the copies of other batches behind it
         state.record_stream(current)
         return state
 
@@ -70,7 +71,8 @@ class HiddenStates:
         if index == but_not or index in self.ahead:
             return
         with torch.cuda.stream(self.copies):
-            self.ahead[index] = self.states[index].to(self.device, non_blocking=True)
+            state = self.states[index].to(self.device, non_blocking=True)
+            self.ahead[index] = state, self.copies.record_event()  # type: ignore[union-attr]
 
     def _too_large(self, size: int) -> bool:
         if self.offload == "auto":

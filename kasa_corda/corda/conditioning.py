@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +14,11 @@ MAX_CONDITION = 1e7
 """a covariance of a larger condition number counts as singular: its smallest eigenvalues are rounding in float32"""
 EXACT = 1024
 """up to this width the condition number comes from all eigenvalues, beyond from block iterations"""
-RANK_LIMIT = 4096
-"""up to this width the numerical rank of a singular covariance is counted, beyond it is bounded by the tokens"""
 MAX_DOUBLINGS = 20
 AUTHORS_DAMPING = 0.01
 AUTHORS_TOLERANCE = 0.05
-VECTORS, ROUNDS = 8, 5
+VECTORS, ROUNDS = 8, 4
+PROBES = 16
 
 
 @dataclass
@@ -30,15 +30,13 @@ class Conditioned:
     condition: float
     """condition number of the covariance as collected; infinite if it has no Cholesky factor"""
     numerical_rank: int
-    """eigenvalues above largest / max_condition, as collected"""
+    """how many eigenvalues are above largest / max_condition, as collected; about, beyond EXACT columns"""
     damping: float = 0.0
     """added to the diagonal, as a multiple of its mean"""
     doublings: int = 0
 
 
-def conditioned(
-    C: Tensor, *, damping: str = "when_singular", tokens: int | None = None, max_condition: float = MAX_CONDITION
-) -> Conditioned:
+def conditioned(C: Tensor, *, damping: str = "when_singular", max_condition: float = MAX_CONDITION) -> Conditioned:
     """Check and, where asked for or needed, damp a covariance C (in, in).
 
     ``when_singular`` adds the smallest multiple of the identity that brings the condition number to about
@@ -53,7 +51,7 @@ def conditioned(
     largest, smallest = extremes(C)
     condition = largest / smallest if smallest > 0 else float("inf")
     singular = condition > max_condition
-    rank = _numerical_rank(C, largest / max_condition, tokens) if singular else len(C)
+    rank = _numerical_rank(C, largest / max_condition) if singular else len(C)
     found = Conditioned(C, condition, rank)
     if damping == "always":
         return _damped(found, AUTHORS_DAMPING * mean, mean, _float32_inverse_is_close)
@@ -67,25 +65,32 @@ def conditioned(
 def extremes(C: Tensor) -> tuple[float, float]:
     """Largest and smallest eigenvalue of a symmetric C; the smallest is 0 if C has no Cholesky factor.
 
-    Beyond EXACT columns both are estimates by Rayleigh-Ritz on VECTORS vectors after ROUNDS (inverse) iterations:
-    the largest never too large, the smallest never too small.
+    Beyond EXACT columns both are estimates by Rayleigh-Ritz on the Krylov space of VECTORS vectors and ROUNDS (inverse)
+    iterations: the largest never too large, the smallest never too small.
     """
     if len(C) <= EXACT:
         values = torch.linalg.eigvalsh(C)
         return values[-1].item(), values[0].item()
     generator = torch.Generator().manual_seed(0)
     start = torch.linalg.qr(torch.randn(len(C), VECTORS, generator=generator, dtype=C.dtype).to(C.device))[0]
-    X = start
-    for _ in range(ROUNDS):
-        X = torch.linalg.qr(C @ X)[0]
-    largest = torch.linalg.eigvalsh(X.T @ C @ X)[-1].item()
+    largest = _largest(C.matmul, start)
     factor, failed = torch.linalg.cholesky_ex(C)
     if failed:
         return largest, 0.0
-    X = start
+    return largest, 1 / _largest(lambda X: torch.cholesky_solve(X, factor), start)
+
+
+def _largest(apply: Callable[[Tensor], Tensor], start: Tensor) -> float:
+    """Largest eigenvalue of a symmetric positive map in the Krylov space of ``start`` (block Lanczos)."""
+    blocks, images = [start], []
     for _ in range(ROUNDS):
-        X = torch.linalg.qr(torch.cholesky_solve(X, factor))[0]
-    return largest, max(torch.linalg.eigvalsh(X.T @ C @ X)[0].item(), 0.0)
+        images.append(apply(blocks[-1]))
+        X, Y = torch.cat(blocks, dim=1), images[-1]
+        for _ in range(2):
+            Y = Y - X @ (X.T @ Y)
+        blocks.append(torch.linalg.qr(Y)[0])
+    X, Y = torch.cat(blocks[:-1], dim=1), torch.cat(images, dim=1)
+    return torch.linalg.eigvalsh(X.T @ Y)[-1].item()
 
 
 def ratio(largest: float, smallest: float) -> float:
@@ -111,7 +116,20 @@ def _float32_inverse_is_close(matrix: Tensor) -> bool:
     return not failed and torch.dist(narrow @ inverse, identity).item() < AUTHORS_TOLERANCE
 
 
-def _numerical_rank(C: Tensor, threshold: float, tokens: int | None) -> int:
-    if len(C) > RANK_LIMIT:
-        return min(len(C), tokens or len(C))
-    return int((torch.linalg.eigvalsh(C) > threshold).sum())
+def _numerical_rank(C: Tensor, threshold: float) -> int:
+    """Sum of lambda / (lambda + threshold): eigenvalues well above the threshold count one, well below it nothing.
+
+    Beyond EXACT columns by Hutchinson's estimate of the trace of (C + threshold I)^-1, good to about 1 %.
+    """
+    if len(C) <= EXACT:
+        values = torch.linalg.eigvalsh(C).clamp_min(0)
+        return round((values / (values + threshold)).sum().item())
+    shifted = C.clone()
+    shifted.diagonal().add_(threshold)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    if failed:
+        return len(C)
+    generator = torch.Generator().manual_seed(0)
+    signs = 2.0 * torch.randint(0, 2, (len(C), PROBES), generator=generator).to(C) - 1
+    lost = threshold * (signs * torch.cholesky_solve(signs, factor)).sum().item() / PROBES
+    return round(len(C) - lost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -105,7 +105,6 @@ def checked_condition(covariance: Covariance, recipe: Recipe) -> Conditioned:
         return conditioned(
             covariance.matrix,
             damping=recipe.switches.damping,
-            tokens=covariance.tokens,
             max_condition=recipe.max_condition,
         )
     except KasaCordaError as error:
@@ -123,12 +122,12 @@ def condition_notes(rows: list[dict[str, Any]], max_condition: float = MAX_CONDI
             f" {row['layer']}: {row['tokens']:,} tokens, {row['in']:,} inputs), so their covariances are"
             " rank-deficient; raise calibration.samples or calibration.length"
         )
-    poor = [row for row in rows if row["numerical_rank"] < row["in"]]
+    poor = [row for row in rows if (row["condition"] or inf) > max_condition]
     if poor:
         row = min(poor, key=lambda row: row["numerical_rank"] / row["in"])
         notes.append(
             f"{len(poor)} of {len(rows)} layers have a covariance of condition number above {max_condition:.0e} (worst"
-            f" {row['layer']}: rank {row['numerical_rank']:,} of {row['in']:,}), damped by at most"
+            f" {row['layer']}: rank about {row['numerical_rank']:,} of {row['in']:,}), damped by at most"
             f" {max(row['damping'] for row in poor):.1e} x the mean of its diagonal"
         )
     return notes

@@ -10,14 +10,18 @@ from torch import Tensor
 
 from ..errors import ConfigError, KasaCordaError, unknown
 from . import dense
-from .accuracy import TOLERANCE
+from .accuracy import TOLERANCE, gram_noise
+from .deflated import deflated, sticks_out
 from .filtering import filtered
 from .operand import Operand, operand
-from .routes import MATRICES, SQUARING, Row, candidates
+from .routes import FILTERED_FROM, MATRICES, SQUARING, Row, candidates
 from .solution import Imprecise, Solution, Unsolved
 from .subspace import Product, Subspace
+from .triangular import triangular
 
 Matrix = Tensor | Product
+SAFE = 1e4
+"""times the Gram's noise: a shift that keeps its inverse exact enough, far below any cut that can be resolved"""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ def check_rank(M: Matrix, r: int, name: str) -> None:
 def rows_for(M: Operand, request: Request, route: str | None = None) -> list[Row]:
     """The table's rows for this matrix, ``route`` first if it is given."""
     rows = candidates(M.n, request.r, M.device, largest=request.largest)
+    if route is None and M.product and not request.largest and sticks_out(M):
+        route = "deflated"
     if route is None:
         return rows
     if route not in MATRICES:
@@ -117,7 +123,7 @@ def first_good(M: Operand, request: Request, rows: Sequence[Row]) -> Subspace:
             continue
         if row is rows[-1] or acceptable(solution, request):
             return finished(M, solution, request, row.route, reasons)
-        imprecise = row.route in SQUARING
+        imprecise |= row.route in SQUARING
         error = solution.error(largest=request.largest)
         reasons.append(f"{row.route}: estimated error {error:.1e} is above {request.tolerance:.1e}")
     raise KasaCordaError(f"{M.name}: no route found its singular directions ({'; '.join(reasons) or 'none fits'})")
@@ -136,10 +142,7 @@ def finished(M: Operand, solution: Solution, request: Request, route: str, reaso
     largest = request.largest
     solution = solution.polished(M)
     vectors, values, evidence = solution.vectors, solution.values, solution.evidence
-    if evidence.squared:
-        residual = float(evidence.residuals.max()) / evidence.norm**2
-    else:
-        residual = float((M.gram_times(vectors) - vectors * values**2).norm(dim=0).max()) / evidence.norm**2
+    residual = float((M.gram_times(vectors) - vectors * values**2).norm(dim=0).max()) / evidence.norm**2
     return Subspace(
         basis=vectors.to(request.dtype).contiguous(),
         values=values * M.scale,
@@ -159,12 +162,16 @@ def _run(row: Row, M: Operand, request: Request) -> Solution:
         case "filtered" | "filtered_solve":
             explicit = row.route == "filtered"
             return filtered(M, r, largest=largest, tolerance=tolerance, products=row.products, explicit=explicit)
+        case "deflated":
+            if largest:
+                raise Unsolved("finds smallest directions only")
+            return deflated(M, r, tolerance=tolerance, solve=lambda squeezed: _of_squeezed(squeezed, request))
         case "gram_partial":
             return dense.gram_partial(M, r, largest=largest)
         case "triangular":
             if largest:
                 raise Unsolved("finds smallest directions only")
-            return dense.triangular(M, r, tolerance=tolerance)
+            return triangular(M, r, tolerance=tolerance)
         case "gesvda":
             if M.device.type != "cuda":
                 raise Unsolved("needs CUDA")
@@ -173,6 +180,14 @@ def _run(row: Row, M: Operand, request: Request) -> Solution:
             return dense.svd64(M, r, largest=largest)
         case _:
             return dense.gram_eigh(M, r, largest=largest)
+
+
+def _of_squeezed(M: Operand, request: Request) -> Solution:
+    """By the Gram route of the device."""
+    if M.device.type == "cpu" and M.n < FILTERED_FROM:
+        return dense.gram_partial(M, request.r, largest=False)
+    noise = gram_noise(M.mean_square, M.n)
+    return filtered(M, request.r, largest=False, tolerance=request.tolerance, products=400, shift=SAFE * noise)
 
 
 def _of_zero(M: Operand, request: Request) -> Subspace:

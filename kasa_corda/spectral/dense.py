@@ -1,4 +1,4 @@
-"""The routes that decompose a whole matrix, and the inverse iteration that doesn't square the condition number."""
+"""The routes that decompose a whole matrix."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor
 from .accuracy import EPS, Evidence
 from .operand import Operand
 from .solution import Solution, Unsolved, from_block
-
-SWEEPS = 40
 
 
 def gram_eigh(M: Operand, r: int, *, largest: bool) -> Solution:
@@ -64,44 +62,3 @@ def svd64(M: Operand, r: int, *, largest: bool) -> Solution:
         squared=False,
     )
     return Solution(left[:, chosen], values[chosen], evidence)
-
-
-def triangular(M: Operand, r: int, *, tolerance: float) -> Solution:
-    """The r smallest directions by inverse iteration with R, M^T = Q R: accurate where the Gram matrix is not."""
-    R = torch.linalg.qr(M.matrix.T, mode="r")[1]
-    diagonal = R.diagonal()
-    largest_entry = float(diagonal.abs().max())
-    norm = _norm(R)
-    # A zero on the diagonal becomes one rounding error of R, which moves no singular value by more than that.
-    diagonal.copy_(torch.where(diagonal.abs() < EPS * largest_entry, EPS * largest_entry, diagonal))
-    generator = torch.Generator(device=M.device).manual_seed(0)
-    columns = min(M.n, r + max(8, r // 2))
-    right = torch.randn(M.n, columns, dtype=torch.float64, device=M.device, generator=generator)
-    before = math.inf
-    for _ in range(SWEEPS):
-        left = torch.linalg.qr(torch.linalg.solve_triangular(R.T, right, upper=False))[0]
-        Q, small = torch.linalg.qr(torch.linalg.solve_triangular(R, left, upper=True))
-        rotation, inverse_values, left_rotation = torch.linalg.svd(small)
-        right, left, values = Q @ rotation, left @ left_rotation.T, 1 / inverse_values  # values ascend
-        residuals = torch.hypot((R.T @ left - right * values).norm(dim=0), (R @ right - left * values).norm(dim=0))
-        wanted = torch.arange(r - 1, -1, -1, device=M.device)
-        evidence = _unsquared(residuals[wanted], values[r], residuals[r], norm)
-        solution = Solution(right[:, wanted], values[wanted], evidence)
-        error = solution.error(largest=False)
-        if error <= tolerance or (evidence.at_rounding() and not error < before / 4):
-            return solution
-        before = error
-    raise Unsolved(f"not converged after {SWEEPS} sweeps (estimated error {error:.1e})")
-
-
-def _unsquared(residuals: Tensor, next_value: Tensor, next_residual: Tensor, norm: float) -> Evidence:
-    """Evidence of a route whose only hidden error is the rounding of M itself."""
-    return Evidence(residuals, float(next_value), float(next_residual), noise=4 * EPS * norm, norm=norm, squared=False)
-
-
-def _norm(R: Tensor) -> float:
-    """Largest singular value of R by power iteration, good to a few per cent."""
-    x = torch.ones(R.shape[0], 1, dtype=R.dtype, device=R.device)
-    for _ in range(12):
-        x = R.T @ (R @ (x / x.norm().clamp_min(1e-300)))
-    return math.sqrt(float(x.norm()))

@@ -16,68 +16,68 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .columns import orthonormal, start_block
 from .operand import Operand
 from .solution import Imprecise, Solution, Unsolved, from_block
 
 SWEEPS = 10
 HIGHEST_DEGREE = 32
 MOST_FILTERS = 4
+WIDEST = 1e3
+"""a block whose Ritz values lie further apart leaves the filter no growth; a higher shift brings them together"""
+SPACING = 8.0
+"""the gap at a cut after r values is taken to be at most this share of the last one's square, over r"""
 GROWTH = 1e9
 """most that one filter may amplify: beyond it columns lose the digits that tell them apart"""
 
 Apply = Callable[[Tensor], Tensor]
 
 
-def filtered(M: Operand, r: int, *, largest: bool, tolerance: float, products: int, explicit: bool = True) -> Solution:
+def filtered(
+    M: Operand,
+    r: int,
+    *,
+    largest: bool,
+    tolerance: float,
+    products: int,
+    explicit: bool = True,
+    shift: float | None = None,
+) -> Solution:
     """The r wanted directions. Unsolved if ``products`` multiplications of the block will not do.
 
     ``explicit=False`` solves with the Cholesky factor instead of forming the inverse: slower, one n x n less.
+    ``shift`` is the first one: below the r-th smallest eigenvalue of G; by default that of a square random matrix.
     """
-    X = _start(M, min(M.n, r + max(8, r // 2)))
-    shift = 0.5 * M.mean_square * (r / M.n) ** 2  # below the r-th smallest eigenvalue of a square random matrix
+    X = start_block(M.n, min(M.n, r + max(8, r // 2)), M.device)
+    shift = 0.5 * M.mean_square * (r / M.n) ** 2 if shift is None else shift
     A: Apply = M.gram.matmul if largest else _inverse(M.gram, shift, explicit)
     for _ in range(2):
         X = orthonormal(A(X))
     done = 3
     before = math.inf
     for _ in range(SWEEPS):
-        ritz, X = _ritz(A, X)
+        ritz, X = ritz_pairs(A, X)
         solution = from_block(M, X, r, largest=largest, times=M.gram.matmul)
         error = solution.error(largest=largest)
+        if not largest and solution.evidence.noise * r > SPACING * tolerance * float(solution.values[0]) ** 2:
+            raise Imprecise("the gap at the cut is below the precision of the Gram matrix")
         if error <= tolerance or (solution.evidence.at_rounding() and not error < before / 4):
             return solution
         before = error
         cut = float(solution.values[0]) ** 2
-        if not largest and cut < shift / 16:
-            if cut < 1e3 * solution.evidence.noise:
-                raise Imprecise("the smallest singular values are below the precision of the Gram matrix")
+        too_low = cut > 16 * shift and ritz[0] > WIDEST * ritz[-1]
+        if not largest and (cut < shift / 16 or too_low):
             shift = 2 * cut
             A = _inverse(M.gram, shift, explicit)
             X = orthonormal(A(X))
             continue
-        degree, times = _degree(ritz, r, error, tolerance)
+        degree, times = block_degree(ritz, r, error, tolerance)
         if done + degree * times > products:
             break
         for _ in range(times):
-            X = orthonormal(_chebyshev(A, X, ritz, degree))
+            X = orthonormal(chebyshev(A, X, ritz, degree))
         done += degree * times + 1
     raise Unsolved(f"not converged after {done} products (estimated error {error:.1e})")
-
-
-def orthonormal(X: Tensor) -> Tensor:
-    """An orthonormal basis of the columns of X: Cholesky-QR twice, Householder QR if they are too dependent."""
-    Q = X
-    for _ in range(2):
-        L, info = torch.linalg.cholesky_ex(Q.T @ Q)
-        if int(info):
-            return torch.linalg.qr(X)[0]
-        Q = torch.linalg.solve_triangular(L, Q.T, upper=False).T
-    return Q
-
-
-def _start(M: Operand, columns: int) -> Tensor:
-    generator = torch.Generator(device=M.device).manual_seed(0)
-    return torch.randn(M.n, columns, dtype=torch.float64, device=M.device, generator=generator)
 
 
 def _inverse(G: Tensor, shift: float, explicit: bool) -> Apply:
@@ -89,7 +89,7 @@ def _inverse(G: Tensor, shift: float, explicit: bool) -> Apply:
     return torch.cholesky_inverse(L).matmul if explicit else lambda X: torch.cholesky_solve(X, L)
 
 
-def _ritz(A: Apply, X: Tensor) -> tuple[list[float], Tensor]:
+def ritz_pairs(A: Apply, X: Tensor) -> tuple[list[float], Tensor]:
     """Rayleigh-Ritz of A on the block X: values descending, and the vectors after one more product with A."""
     Y = A(X)
     values, rotation = torch.linalg.eigh(X.T @ Y)
@@ -102,7 +102,7 @@ def _position(value: float, end: float) -> float:
     return max(2 * value / end - 1, 1 + 1e-6)
 
 
-def _degree(ritz: list[float], r: int, error: float, tolerance: float) -> tuple[int, int]:
+def block_degree(ritz: list[float], r: int, error: float, tolerance: float) -> tuple[int, int]:
     """Degree of the filter, and how often to apply it, to bring the error a little below the tolerance.
 
     Columns stay near their Ritz vectors while they are only orthonormalised in order, so the costly rotation can
@@ -116,7 +116,7 @@ def _degree(ritz: list[float], r: int, error: float, tolerance: float) -> tuple[
     return min(highest, math.ceil(total / times)), times
 
 
-def _chebyshev(A: Apply, X: Tensor, ritz: list[float], degree: int) -> Tensor:
+def chebyshev(A: Apply, X: Tensor, ritz: list[float], degree: int) -> Tensor:
     """T_degree(2 A / end - 1) X, each column divided by what the polynomial is at its Ritz value."""
     end = ritz[-1]
     heights = [math.cosh(degree * math.acosh(_position(value, end))) for value in ritz]

@@ -10,8 +10,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, KasaCordaError
+from .columns import orthonormal, start_block
 from .subspace import Product
 
+HARMLESS = 300
+"""powers of two that float64 entries may reach before they are scaled"""
+FEWEST = 16
+"""leading directions are at least so many"""
 CHUNK = 2**25
 """entries converted to float64 at a time (256 MiB)"""
 
@@ -19,18 +24,20 @@ CHUNK = 2**25
 class Operand:
     """M (n, k) with n <= k: the given matrix (side left) or its transpose (side right), M = ``stored`` C^(1/2) if C."""
 
-    def __init__(self, matrix: Tensor, name: str, C: Tensor | None = None) -> None:
+    def __init__(self, matrix: Tensor, name: str, C: Tensor | None = None, *, product: bool = False) -> None:
         self.side = "left" if matrix.shape[0] <= matrix.shape[1] else "right"
         self.stored = matrix if self.side == "left" else matrix.T
         self.n = min(matrix.shape)
         self.device, self.name, self.C = matrix.device, name, C
+        self.product = product
+        self._leading: dict[float, tuple[Tensor, Tensor]] = {}
         # Squaring can overflow or underflow float64 input only; narrower types fit.
         self.scale = _power_of_two(matrix) if matrix.dtype is torch.float64 else 1.0
 
     @cached_property
     def matrix(self) -> Tensor:
         """M in float64 (n, k), divided by ``scale``."""
-        matrix = self.stored.double() / self.scale
+        matrix = self.stored.double() if self.scale == 1.0 else self.stored / self.scale
         return matrix if self.C is None else matrix @ _any_root(self.C)
 
     @cached_property
@@ -57,6 +64,22 @@ class Operand:
         for _ in range(4):
             X = self.gram @ (X / X.norm(dim=0).clamp_min(1e-300))
         return math.sqrt(float(X.norm(dim=0).max()))
+
+    def leading(self, share: float) -> tuple[Tensor, Tensor]:
+        """About the ``share`` of largest singular directions: (n, k) orthonormal, and Ritz values (k,), descending.
+
+        A few iterations with the Gram: free of the smallest directions where the spectrum is wide, no more.
+        """
+        if share not in self._leading:
+            self._leading[share] = self._iterated(max(1, min(self.n // 2, max(FEWEST, int(share * self.n)))))
+        return self._leading[share]
+
+    def _iterated(self, columns: int) -> tuple[Tensor, Tensor]:
+        X = start_block(self.n, columns, self.device)
+        for _ in range(4):
+            X = orthonormal(self.gram @ X)
+        squares, rotation = torch.linalg.eigh(X.T @ (self.gram @ X))
+        return X @ rotation.flip(1), squares.flip(0).clamp_min(0).sqrt()
 
     def gram_times(self, X: Tensor) -> Tensor:
         """M (M^T X) without the Gram; X (n, columns)."""
@@ -108,12 +131,12 @@ def operand(M: Tensor | Product, name: str) -> Operand:
     if not bool(torch.isfinite(C.sum() + W.sum())):
         raise KasaCordaError(f"{name}: W or C contains NaN or infinite values, so there are no singular directions")
     if M.exponent == 1:
-        return Operand(W @ C, name)
+        return Operand(W @ C, name, product=True)
     if M.exponent == 0.5 and W.shape[0] <= W.shape[1]:
-        return Operand(W, name, C)
+        return Operand(W, name, C, product=True)
     if M.exponent == 0.5 and M.root == "cholesky":
-        return Operand(W @ _cholesky(C, name), name)
-    return Operand(W @ _symmetric_power(C, M.exponent), name)
+        return Operand(W @ _cholesky(C, name), name, product=True)
+    return Operand(W @ _symmetric_power(C, M.exponent), name, product=True)
 
 
 def _check_matrix(M: Tensor, name: str) -> None:
@@ -122,8 +145,10 @@ def _check_matrix(M: Tensor, name: str) -> None:
 
 
 def _power_of_two(matrix: Tensor) -> float:
+    """1 unless squares of the entries come near the ends of float64's range."""
     largest = float(matrix.abs().amax()) if matrix.numel() else 0.0
-    return 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
+    exponent = math.frexp(largest)[1]
+    return 2.0**exponent if 0 < largest < math.inf and abs(exponent) > HARMLESS else 1.0
 
 
 def _cholesky(C: Tensor, name: str) -> Tensor:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 import torch
 
 UNLIMITED = 10**9
+FILTERED_FROM = 3072
+"""on the CPU, from this size on iterating is faster than LAPACK's partial decomposition"""
 MATRICES = {
     "filtered": 4,
     "filtered_solve": 3,
     "gram_partial": 3,
     "gram_eigh": 4,
-    "triangular": 4,
+    "deflated": 7,
+    "triangular": 6,
     "gesvda": 6,
     "svd64": 6,
 }
 """float64 matrices of n x n (n the smaller side) that a route holds at its peak"""
 SQUARING = ("filtered", "filtered_solve", "gram_partial", "gram_eigh", "gesvda")
-"""routes through the Gram matrix, whose condition is that of M squared"""
+"""routes through the Gram matrix of M, whose condition is that of M squared"""
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,14 @@ class Row:
 
 
 TABLE = (
-    Row("cpu", (1, 3071), 0.25, "gram_partial"),
-    Row("cpu", (3072, UNLIMITED), 0.05, "filtered", products=100),
+    Row("cpu", (1, FILTERED_FROM - 1), 0.25, "gram_partial"),
+    Row("cpu", (FILTERED_FROM, UNLIMITED), 0.05, "filtered", products=100),
     Row("cpu", (1, UNLIMITED), 1.0, "gram_eigh"),
     Row("cuda", (513, UNLIMITED), 0.12, "filtered", products=400),
     Row("cuda", (513, UNLIMITED), 0.12, "filtered_solve", products=100),
     Row("cuda", (1, UNLIMITED), 1.0, "gram_eigh"),
 )
-AFTERWARDS = {"bottom": ("gram_eigh", "triangular", "svd64"), "top": ("gram_eigh", "svd64")}
+AFTERWARDS = {"bottom": ("deflated", "gram_eigh", "triangular", "svd64"), "top": ("gram_eigh", "svd64")}
 """what follows, in this order, if a route gives up or can't reach the tolerance"""
 STACKED = 512
 """on CUDA, Gram matrices up to this size are decomposed many at a time"""
