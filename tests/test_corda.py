@@ -529,3 +529,12 @@ def test_every_calibration_config_composes_and_is_valid():
         if name in ("file", "tasks"):
             continue  # they need a path or names
         check_calibration(config.calibration, config.model)
+
+
+def test_a_quantised_layer_is_refused():
+    from kasa_corda.corda.layers import weight_of
+
+    packed = torch.nn.Linear(4, 4)
+    packed.weight = torch.nn.Parameter(torch.zeros(4, 4, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(KasaCordaError, match=r"stores torch.int8: load the base unquantised"):
+        weight_of(packed)

@@ -247,6 +247,25 @@ def test_a_quantised_base_is_never_written_to():
         method.merge(model)
 
 
+@pytest.mark.parametrize("kind", ["Linear4bit", "Linear8bitLt"])
+@pytest.mark.parametrize("used_before", [False, True])
+def test_a_bitsandbytes_base_is_cut_beside_its_packed_weights(kind, used_before):
+    layer_type = getattr(pytest.importorskip("bitsandbytes").nn, kind)
+    options = {"compute_dtype": torch.float32} if kind == "Linear4bit" else {"has_fp16_weights": False}
+    net, x = Net(), torch.randn(6, 24)
+    packed = layer_type(24, 24, **options)
+    packed.load_state_dict(net.square.state_dict())
+    net.square = packed.to("cpu")
+    if used_before:
+        packed(x)
+    method = kasa(variant="peft")
+    ((_, layer),) = layers(method.adapt(net, context(["square"])))
+    (row,) = method.diagnostics
+    assert (row["placement"], row["dtype"]) == ("low_rank", "quantised")
+    truncated = kasa_truncate(layer.dense_weight(), 4)[0]
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, truncated, packed.bias), rtol=1e-4, atol=1e-4)
+
+
 class TestRefusals:
     def test_tied_embeddings(self):
         class Tied(nn.Module):

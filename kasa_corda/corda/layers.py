@@ -13,6 +13,11 @@ from ..errors import KasaCordaError
 def weight_of(layer: nn.Module) -> Tensor:
     """The weight (out, in) of a Linear, or of transformers' Conv1D, which stores (in, out)."""
     if isinstance(layer, nn.Linear):
+        if not layer.weight.is_floating_point():
+            raise KasaCordaError(
+                f"CorDA puts a residual in place of a weight, and a {type(layer).__name__} stores"
+                f" {layer.weight.dtype}: load the base unquantised"
+            )
         return layer.weight
     if type(layer).__name__ == "Conv1D":
         return layer.weight.T  # type: ignore[operator, return-value]

@@ -47,7 +47,10 @@ class KasaLinear(Linear):
 
     def dense_weight(self) -> Tensor:
         """The base weight as the forward pass sees it, (out, in)."""
-        weight: Tensor = dequantize_module_weight(self.get_base_layer()).detach()
+        base: Any = self.get_base_layer()
+        stored = base.weight
+        weight: Tensor = dequantize_module_weight(base).detach()
+        base.weight = stored  # peft 0.21 replaces an 8-bit weight on the CPU, and the next forward pass fails
         return weight.T if self.fan_in_fan_out else weight
 
     def write(self, cut: Cut, weight: Tensor | None) -> None:
