@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from .batches import Collator, epoch_batches, loss_weight, split_batch
+from .batches import IGNORED, Collator, epoch_batches, loss_weight, split_batch
 from .checkpoint import CheckpointFolder, Tensors, optimizer_tensors, restore_optimizer
 from .config import TrainerConfig
-from .errors import KasaCordaError
+from .errors import DataError, KasaCordaError
 from .interrupt import Interrupted, StopRequest
 from .methods.base import head_parameters
 
@@ -98,6 +98,11 @@ class Trainer:
         self.collate = Collator(tokenizer)
         self.lengths = [len(example["input_ids"]) for example in encoded]
         self.weights = [loss_weight(example) for example in encoded]
+        if not any(self.weights):
+            raise DataError(
+                f"none of the {len(encoded):,} training examples has a token to learn (all labels are {IGNORED});"
+                " where prompts fill task.max_length, raise it"
+            )
         self.per_epoch = steps_per_epoch(len(encoded), config.batch_size)
         self.total = total_steps(config, len(encoded))
         self.order: dict[int, list[list[int]]] = {}
@@ -154,14 +159,15 @@ class Trainer:
         """One optimizer step. Returns this process's task loss, auxiliary loss, examples and tokens."""
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         parts = split_batch(batch, self.config.accumulation * processes)
+        supervised = sum(self.weights[i] for i in batch)
         mine = parts[rank * self.config.accumulation : (rank + 1) * self.config.accumulation]
         task_loss = torch.zeros((), device=self.accelerator.device)
         for index, part in enumerate(mine):
             inputs = self._inputs(part or batch[:1])
             final = index == len(mine) - 1
             with nullcontext() if final else self.accelerator.no_sync(self.model):
-                share = sum(self.weights[i] for i in part) / sum(self.weights[i] for i in batch)
-                loss = self.model(**inputs).loss.float() * share
+                weight = sum(self.weights[i] for i in part)
+                loss = self._loss(inputs, weight / supervised if weight else 0.0)
                 task_loss += loss.detach()
                 self.accelerator.backward(loss * processes)
         auxiliary = self.method.add_auxiliary_gradient(self.bare, self._loss_scale())
@@ -177,6 +183,11 @@ class Trainer:
             len(batch),
             sum(self.lengths[i] for i in batch),
         )
+
+    def _loss(self, inputs: dict[str, torch.Tensor], share: float) -> torch.Tensor:
+        """``share`` x the mean loss of one part; one without labels has no mean, but needs a gradient on every rank."""
+        outputs = self.model(**inputs)
+        return outputs.loss.float() * share if share else outputs.logits.float().sum() * 0.0
 
     def _loss_scale(self) -> float | torch.Tensor:
         """The factor of all gradients before the optimizer takes it out again (fp16); it stays on the device."""

@@ -124,11 +124,13 @@ def _numerical_rank(C: Tensor, threshold: float) -> int:
     if len(C) <= EXACT:
         values = torch.linalg.eigvalsh(C).clamp_min(0)
         return round((values / (values + threshold)).sum().item())
-    shifted = C.clone()
-    shifted.diagonal().add_(threshold)
-    factor, failed = torch.linalg.cholesky_ex(shifted)
-    if failed:
-        return len(C)
+    for _ in range(MAX_DOUBLINGS):
+        shifted = C.clone()
+        shifted.diagonal().add_(threshold)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if not failed:
+            break
+        threshold *= 2  # rounding made eigenvalues more negative than that
     generator = torch.Generator().manual_seed(0)
     signs = 2.0 * torch.randint(0, 2, (len(C), PROBES), generator=generator).to(C) - 1
     lost = threshold * (signs * torch.cholesky_solve(signs, factor)).sum().item() / PROBES

@@ -35,17 +35,34 @@ class Report:
         return summary_frame(self.tables)
 
 
-def build_report(roots: Iterable[str | Path], *, reference: str | None = None, select: Sequence[str] = ()) -> Report:
-    """Read all runs below ``roots`` and compare them with ``reference`` (by default lora, where there is one)."""
+def build_report(
+    roots: Iterable[str | Path],
+    *,
+    reference: str | None = None,
+    select: Sequence[str] = (),
+    tuned: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+) -> Report:
+    """Read all runs below ``roots`` and compare them with ``reference`` (by default lora, where there is one).
+
+    reference: a label or method, or several as a comma list. tuned: keys of which the value is chosen on the selection
+    split (``tuning.tune``); the report keeps all records, its tables the chosen ones. metrics: what the tables show
+    instead of each task's own metric (``measures.by_metric``).
+    """
+    from .measures import by_metric
     from .records import read_runs
     from .tables import build_tables
+    from .tuning import tune
 
     roots = list(roots)
     records = read_runs(roots)
     if not records:
         raise DataError(f"no run directory below {', '.join(map(str, roots))}; give the folder that run.py writes to")
     chosen = select_runs(records, select)
-    tables = build_tables(chosen, reference or DEFAULT_REFERENCE, required=reference is not None)
+    kept, choices = tune(chosen, tuned) if tuned else (chosen, [])
+    columns = by_metric(kept, metrics) if metrics else kept
+    references = [name.strip() for name in (reference or DEFAULT_REFERENCE).split(",")]
+    tables = build_tables(columns, references, required=reference is not None, choices=choices)
     return Report(chosen, tables)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from ..evaluation.generation import LIKELIHOOD
 from .groups import Group
+from .records import RunRecord
 from .statistics import PairedDifference, combine_dependent, holm, mcnemar, paired_bootstrap, paired_difference
 
 SIGNIFICANT = 0.05
@@ -27,7 +30,7 @@ class ExampleTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against the reference on one task. ``p_holm`` is corrected over all comparisons of its table."""
+    """One method against the reference on one task; ``p_holm`` is corrected over all comparisons with it."""
 
     task: str
     label: str
@@ -81,21 +84,18 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def compare_examples(
-    group: Group, reference: Group, read: Callable[[Path], dict[str, float]] | None = None
-) -> ExampleTest | None:
+def compare_examples(group: Group, reference: Group) -> ExampleTest | None:
     """The examples both predicted, seed by seed; None where a run kept no predictions.
 
     Right or wrong: exact McNemar per seed, combined over seeds by twice the median p. Anything else:
     the per-example difference averaged over seeds, then a paired bootstrap over examples.
     """
-    read = read or example_scores
     theirs = {run.seed: run for run in reference.finished}
     tables: list[dict[str, tuple[float, float]]] = []
     for run in group.finished:
         if run.seed not in theirs:
             continue
-        ours, other = read(run.path), read(theirs[run.seed].path)
+        ours, other = example_scores(run), example_scores(theirs[run.seed])
         common = {key: (value, other[key]) for key, value in ours.items() if key in other}
         if not common:
             return None
@@ -113,20 +113,33 @@ def compare_examples(
     return ExampleTest("bootstrap", paired_bootstrap(means), len(shared), len(tables))
 
 
+def example_scores(run: RunRecord) -> dict[str, float]:
+    """'split/id' -> what the metric sums over the selected epoch's predictions; empty if the run kept none."""
+    own = run.split is None and run.metric == run.own_metric
+    return _example_scores(run.path, run.metric, run.split, run.further_tasks, own)
+
+
 @lru_cache(maxsize=64)
-def example_scores(run: Path) -> dict[str, float]:
-    """'split/id' -> score of the selected epoch's predictions on every evaluated split; empty if not kept."""
+def _example_scores(run: Path, metric: str, split: str | None, further: tuple[str, ...], own: bool) -> dict[str, float]:
     scores: dict[str, float] = {}
     for file in sorted((run / "predictions").glob("*.jsonl")):
-        if file.stem.endswith("_last"):
+        if file.stem.endswith("_last") or (file.stem != split if split else file.stem in further):
             continue
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                scores[f"{file.stem}/{row['id']}"] = float(row["score"])
+                scores[f"{file.stem}/{row['id']}"] = _example_score(row, metric, own)
             except (ValueError, TypeError, KeyError):
                 continue
     return scores
+
+
+def _example_score(row: dict[str, Any], metric: str, own: bool) -> float:
+    """Of one example; ``score`` stands for the run's own metric only."""
+    if metric == LIKELIHOOD and "answer_nll" in row:
+        # summed over the answer's tokens, as in the metric: equal references make equal numbers of tokens
+        return -float(row["answer_nll"]) * float(row["answer_tokens"])
+    return float(row["score"] if own and metric not in row else row[metric])
 
 
 def _discordant(table: dict[str, tuple[float, float]]) -> tuple[int, int]:

@@ -91,7 +91,7 @@ def print_summary(df: pd.DataFrame, console: Console | None = None) -> None:
         for name in ("best", "last", "n", "params", "time", "GiB"):
             table.add_column(name, justify="right", no_wrap=True)
         for (task, metric), rows in part.groupby(["task", "metric"]):
-            table.add_row(_text(f"{task} ({metric})", console))
+            table.add_row(_text(format.heading(task, metric), console))
             for row in rows.to_dict("records"):
                 table.add_row(*_summary_cells(row, console))
         _show(console, table)
@@ -181,7 +181,8 @@ def _mean_std(row: dict[str, Any], which: str) -> str | None:
     mean, std = _number(row[f"{which}_mean"]), _number(row[f"{which}_std"])
     if mean is None:
         return "nan" if row["n"] else None
-    return format.percent(mean) if std is None else f"{format.percent(mean)} ± {format.percent(std)}"
+    shown = [format.percent(value, decimals=format.decimals(mean)) for value in (mean, std) if value is not None]
+    return " ± ".join(shown)
 
 
 def _variant(result: dict[str, Any]) -> str:

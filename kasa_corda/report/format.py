@@ -10,16 +10,28 @@ from .statistics import PairedDifference, Summary
 NOTHING = "-"
 
 
-def percent(value: float | None, sign: bool = False) -> str:
+def heading(task: str, metric: str) -> str:
+    """'glue/rte (accuracy)'; a column that is named for its metric keeps its name."""
+    return task if task.endswith(f"({metric})") else f"{task} ({metric})"
+
+
+def percent(value: float | None, sign: bool = False, decimals: int = 2) -> str:
     if value is None:
         return NOTHING
-    return "nan" if math.isnan(value) else f"{100 * value:{'+' if sign else ''}.2f}"
+    return "nan" if math.isnan(value) else f"{100 * value:{'+' if sign else ''}.{decimals}f}"
+
+
+def decimals(mean: float | None) -> int:
+    """Two, but three for scores below one in a hundred (likelihoods of answers that a model hardly knows)."""
+    return 3 if mean is not None and 0 < abs(mean) < 0.01 else 2
 
 
 def spread(summary: Summary) -> str:
     """'67.12 ± 1.20', or the mean alone for one seed."""
-    mean = percent(summary.mean)
-    return mean if summary.std is None or math.isnan(summary.mean) else f"{mean} ± {percent(summary.std)}"
+    digits = decimals(summary.mean)
+    mean = percent(summary.mean, decimals=digits)
+    unknown = summary.std is None or math.isnan(summary.mean)
+    return mean if unknown else f"{mean} ± {percent(summary.std, decimals=digits)}"
 
 
 def score(group: Group | None, which: str) -> str:
@@ -33,12 +45,10 @@ def score(group: Group | None, which: str) -> str:
     return f"{spread(summary)} ({'; '.join([str(summary.n), *states])})"
 
 
-def difference(paired: PairedDifference) -> str:
+def difference(paired: PairedDifference, decimals: int = 2) -> str:
     """'+1.23 [-0.40, +2.86]'"""
-    mean = percent(paired.mean, sign=True)
-    if paired.low is None or math.isnan(paired.mean):
-        return mean
-    return f"{mean} [{percent(paired.low, sign=True)}, {percent(paired.high, sign=True)}]"
+    mean, low, high = (percent(value, True, decimals) for value in (paired.mean, paired.low, paired.high))
+    return mean if paired.low is None or math.isnan(paired.mean) else f"{mean} [{low}, {high}]"
 
 
 def p_value(p: float | None) -> str:

@@ -36,6 +36,11 @@ class Group:
     def last(self) -> Summary | None:
         return _summary(run.last_score for run in self.finished)
 
+    @cached_property
+    def selected(self) -> Summary | None:
+        """What chose the epoch, on the selection split."""
+        return _summary(run.select_score for run in self.finished)
+
     @property
     def n(self) -> int:
         return len(self.finished)

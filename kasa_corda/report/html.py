@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from . import format
-from .notes import COMPARISON_CAPTION
+from .grids import Grid, Text, choice_grid, comparison_grid, score_grid
+from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, SAME_LAST
 from .plots import COLOURS, Plot, colour, task_plots
 from .records import RunRecord, flatten
 from .render import numeric_columns, states_line
-from .tables import Grid, Table, Text, comparison_grid, score_grid
+from .tables import Table
 
 MOST_PLOTTED_TASKS = 24
 MOST_DETAILS = 500
@@ -27,8 +28,12 @@ class TablePart:
     title: str
     caption: str
     best: Grid
-    last: Grid
+    last: Grid | None
+    """None where it would repeat ``best``"""
     comparisons: Grid | None
+    tuned: str
+    """the keys that were chosen; empty where none was"""
+    choices: Grid
     notes: list[str]
     legend: list[tuple[str, str]]
     plots: dict[str, list[Plot]] = field(default_factory=dict)
@@ -65,6 +70,8 @@ def page(tables: Sequence[Table], records: Sequence[RunRecord], title: str = "Re
         parts=parts,
         unplotted=unplotted,
         comparison_caption=COMPARISON_CAPTION,
+        choice_caption=CHOICE_CAPTION,
+        same_last=SAME_LAST,
         numeric_columns=numeric_columns,
         missing=missing_grid([r for r in records if r.state != "finished"]),
         runs=[run_part(record) for record in detailed],
@@ -80,8 +87,10 @@ def table_parts(tables: Sequence[Table]) -> tuple[list[TablePart], int]:
             title=table.title,
             caption=table.caption,
             best=score_grid(table),
-            last=score_grid(table, "last"),
+            last=None if table.last_is_best else score_grid(table, "last"),
             comparisons=comparison_grid(table) if table.comparisons else None,
+            tuned=" and ".join(table.tuned_keys),
+            choices=choice_grid(table),
             notes=table.notes,
             legend=[(colour(i), row.label) for i, row in enumerate(table.rows)],
         )

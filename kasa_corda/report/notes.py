@@ -12,8 +12,8 @@ from .records import flatten
 MOST = 30
 
 
-def caption(selection: str, approximation: str | None) -> str:
-    """How to read the scores and the bold ones."""
+def caption(selection: str, approximation: str | None, tuned: Sequence[str] = ()) -> str:
+    """How to read the scores and the bold ones; ``tuned`` are the keys whose values were chosen per row."""
     parts = ["Scores x 100 on the evaluation set: mean ± sample standard deviation (number of seeds)."]
     if selection == "held_out":
         parts.append("The best epoch was chosen on examples held out from training.")
@@ -24,6 +24,9 @@ def caption(selection: str, approximation: str | None) -> str:
         )
     else:
         parts.append(f"The best epoch was chosen with selection={selection}.")
+    if tuned:
+        where = "examples held out from training" if selection == "held_out" else "the selection split"
+        parts.append(f"Of every method the {' and '.join(tuned)} with the best mean over seeds on {where} is shown.")
     if approximation:
         parts.append(f"Approximate weights: {approximation.rstrip('.')}.")
     parts.append(
@@ -33,12 +36,21 @@ def caption(selection: str, approximation: str | None) -> str:
     return " ".join(parts)
 
 
+CHOICE_CAPTION = (
+    "Every setting that was tried, x 100 on the selection split: mean ± sample standard deviation (number of seeds)."
+    " The highest mean among the settings that finished the most seeds was chosen. The evaluation set had no part in"
+    " it, except with selection=paper, where it is the selection split."
+)
+
+SAME_LAST = "Last epoch: the best epoch of every run was its last."
+
 COMPARISON_CAPTION = (
     "Difference to the reference method in points (x 100) over common seeds, with its 95% t-interval and paired"
     " t-test; the example test asks the same over the examples of the evaluation set (exact McNemar on right or wrong,"
     " combined over seeds by twice the median p; otherwise a paired bootstrap of the per-example score averaged over"
-    " seeds). Holm's correction runs over all comparisons of this table. The verdict is the one over seeds at p < 0.05;"
-    " 'not over examples' means that the evaluation set is too small to show the difference on other examples."
+    " seeds, which for answer_likelihood is the log-likelihood of the answer). Holm's correction runs over all"
+    " comparisons of this table with the same reference. The verdict is the one over seeds at p < 0.05; 'not over"
+    " examples' means that the evaluation set is too small to show the difference on other examples."
 )
 
 
@@ -100,11 +112,11 @@ def _uneven_seeds(finished: Sequence[tuple[str, Group]]) -> list[str]:
 
 def _run_notes(finished: Sequence[tuple[str, Group]]) -> list[str]:
     noted: dict[str, set[str]] = defaultdict(set)
-    for task, group in finished:
+    for _, group in finished:
         for run in group.finished:
             data: Any = run.result.get("data")
             for source in (run.result, data if isinstance(data, dict) else {}):
                 given = source.get("notes")
                 for text in given if isinstance(given, list) else []:
-                    noted[str(text)].add(task)
+                    noted[str(text)].add(str(run.config["task"]["name"]))
     return [f"{', '.join(sorted(tasks))}: {text}" for text, tasks in noted.items()]

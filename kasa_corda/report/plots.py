@@ -42,12 +42,20 @@ def task_plots(table: Table, task: str) -> list[Plot]:
     """Loss, selection score and score against trainable parameters of every row on one task."""
     rows = [(index, row.groups[task]) for index, row in enumerate(table.rows) if task in row.groups]
     metric = table.metrics[task]
-    curves = [(index, _curves(group)) for index, group in rows]
+    # the curves of a run are the same whichever of its metrics a column shows
+    own = [
+        (index, group)
+        for index, group in rows
+        if not group.first.split and group.first.metric == group.first.own_metric
+    ]
+    curves = [(index, _curves(group)) for index, group in own]
+    selecting = " / ".join(dict.fromkeys(group.first.select_metric for _, group in own))
     plots = []
     if any(curve.loss for _, several in curves for curve in several):
         plots.append(Plot("Training loss (task part) by step", _lines(curves, "loss", "training loss")))
     if any(curve.score for _, several in curves for curve in several):
-        plots.append(Plot(f"{metric} on the selection split by step", _lines(curves, "score", f"{metric} x 100")))
+        title = f"{selecting} on the selection split by step"
+        plots.append(Plot(title, _lines(curves, "score", f"{selecting} x 100")))
     costs = [(i, g) for i, g in rows if g.best and (g.mean("parameters", "trainable") or 0) > 0]
     if costs:
         plots.append(Plot(f"{metric} against trainable parameters", _costs(costs, metric)))
@@ -79,7 +87,7 @@ def _curves(group: Group) -> list[Curve]:
     curves = []
     for run in (group.finished + group.unfinished)[:MOST_SEEDS]:
         try:
-            curves.append(read_curve(RunDirectory(run.path).metrics(), run.metric))
+            curves.append(read_curve(RunDirectory(run.path).metrics(), run.select_metric))
         except (OSError, ValueError):
             continue
     return curves

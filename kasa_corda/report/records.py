@@ -50,6 +50,8 @@ class RunRecord:
     scale: str = "?"
     approximation: str | None = None
     metric: str = "?"
+    split: str | None = None
+    """the further evaluated task that ``metric`` is of; None for the run's own"""
     higher_is_better: bool = True
     best: Outcome | None = None
     last: Outcome | None = None
@@ -66,11 +68,35 @@ class RunRecord:
     @property
     def score(self) -> float | None:
         """The metric on the evaluation set at the selected epoch, as a fraction; None unless finished."""
-        return self.best.test.get(self.metric) if self.best else None
+        return self.best.test.get(self._tested) if self.best else None
 
     @property
     def last_score(self) -> float | None:
-        return self.last.test.get(self.metric) if self.last else None
+        return self.last.test.get(self._tested) if self.last else None
+
+    @property
+    def _tested(self) -> str:
+        return f"{self.split}_{self.metric}" if self.split else self.metric
+
+    @property
+    def select_metric(self) -> str:
+        """The metric that chose the epoch: task.select_by where the task has it, else the run's own."""
+        return str(self.settings.get("task.select_by") or self.own_metric)
+
+    @property
+    def select_score(self) -> float | None:
+        """``select_metric`` on the selection split at the selected epoch; None unless finished."""
+        return self.best.select.get(self.select_metric) if self.best else None
+
+    @property
+    def own_metric(self) -> str:
+        """The metric of the task, whichever one this record shows."""
+        return str(self.result.get("metric") or self.settings.get("task.metric"))
+
+    @property
+    def further_tasks(self) -> tuple[str, ...]:
+        """Names of the further tasks that the trained model was evaluated on."""
+        return tuple(_mapping(_mapping(self.config.get("task")).get("also_evaluate")))
 
     @cached_property
     def identity(self) -> tuple[Any, ...]:

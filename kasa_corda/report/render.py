@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .notes import COMPARISON_CAPTION
+from .grids import Grid, Text, choice_grid, comparison_grid, score_grid
+from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, SAME_LAST
 from .records import RunRecord
-from .tables import Grid, Table, Text, comparison_grid, score_grid
+from .tables import Table
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -36,9 +37,11 @@ def markdown(tables: Sequence[Table], records: Sequence[RunRecord]) -> str:
     blocks = ["# Results", states_line(records)]
     for table in tables:
         blocks += [f"## {_md(table.title)}", _md(table.caption), markdown_grid(score_grid(table))]
-        blocks += ["Last epoch:", markdown_grid(score_grid(table, "last"))]
+        blocks += [SAME_LAST] if table.last_is_best else ["Last epoch:", markdown_grid(score_grid(table, "last"))]
         if table.comparisons:
             blocks += ["Paired comparisons:", _md(COMPARISON_CAPTION), markdown_grid(comparison_grid(table))]
+        if keys := " and ".join(table.tuned_keys):
+            blocks += [f"Choice of {_md(keys)}:", _md(CHOICE_CAPTION), markdown_grid(choice_grid(table))]
         if table.notes:
             blocks.append("Notes:\n\n" + "\n".join(f"- {_md(note)}" for note in table.notes))
     missing = [record for record in records if record.state != "finished"]
@@ -69,12 +72,17 @@ def latex(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables, 1):
         title = latex_escape(table.title)
         notes = " ".join(latex_escape(note) for note in table.notes)
-        best, last = score_grid(table), score_grid(table, "last")
-        blocks.append(_float(best, f"{title}. {latex_escape(table.caption)}", f"tab:best-{number}", notes))
-        blocks.append(_float(last, f"{title}. Scores x 100 at the last epoch.", f"tab:last-{number}"))
+        best = f"{title}. {latex_escape(table.caption)}"
+        blocks.append(_float(score_grid(table), best, f"tab:best-{number}", notes))
+        if not table.last_is_best:
+            last = f"{title}. Scores x 100 at the last epoch."
+            blocks.append(_float(score_grid(table, "last"), last, f"tab:last-{number}"))
         if table.comparisons:
             text = f"{title}. {latex_escape(COMPARISON_CAPTION)}"
             blocks.append(_float(comparison_grid(table), text, f"tab:compare-{number}"))
+        if keys := " and ".join(table.tuned_keys):
+            text = f"{title}, choice of {latex_escape(keys)}. {latex_escape(CHOICE_CAPTION)}"
+            blocks.append(_float(choice_grid(table), text, f"tab:choice-{number}"))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Methods x tasks: one table per model, scale and way of choosing the epoch. Renderers only format it."""
+"""Methods x tasks: one table per model, scale and way of choosing the epoch."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError, unknown
-from . import format
 from .compare import SIGNIFICANT, Comparison, compare, corrected
 from .groups import Group, build_groups, differing_keys, short_names, shown
 from .notes import caption, table_notes
 from .records import RunRecord
 from .statistics import holm, paired_difference
+from .tuning import Choice
 
 MIN_SEEDS_FOR_BOLD = 3
 UNSET = "unset"
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """One method (in one setting) over the tasks; ``best_on`` are the tasks it wins beyond noise."""
 
+    name: str
+    """the method, without settings"""
     label: str
     method: str
     groups: dict[str, Group]
     best_on: set[str] = field(default_factory=set)
+    choices: list[Choice] = field(default_factory=list)
+    """how settings of it were chosen, where several were tried (``--tuned``)"""
 
     def average(self, tasks: Sequence[str], which: str) -> float | None:
         """Mean over all tasks of the table; None if one is missing."""
@@ -63,90 +67,64 @@ class Table:
 
     @property
     def caption(self) -> str:
-        return caption(self.selection, self.approximation)
+        return caption(self.selection, self.approximation, self.tuned_keys)
+
+    @property
+    def tuned_keys(self) -> list[str]:
+        """Short names of the keys that were chosen."""
+        return list(
+            dict.fromkeys(n for row in self.rows for choice in row.choices for n in choice.values(choice.chosen))
+        )
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """Finished runs, once for every column they stand in."""
+        return [run for row in self.rows for group in row.groups.values() for run in group.finished]
+
+    @property
+    def averaged(self) -> bool:
+        """Whether a mean over the columns makes sense: several tasks, not several metrics of the same runs."""
+        return len(self.tasks) > 1 and len({run.path for run in self.runs}) == len(self.runs)
+
+    @property
+    def last_is_best(self) -> bool:
+        """Whether every run was at its best at its end, so that a second table would repeat the first."""
+        return bool(self.runs) and all(run.best == run.last for run in self.runs)
 
 
-@dataclass(frozen=True)
-class Text:
-    """One cell as text, with the number it sorts by."""
+def build_tables(
+    records: Iterable[RunRecord],
+    references: Sequence[str] = ("lora",),
+    *,
+    required: bool = False,
+    choices: Sequence[Choice] = (),
+) -> list[Table]:
+    """All tables. With ``required`` a reference that no run used is an error instead of no comparisons.
 
-    text: str
-    value: float | None = None
-    bold: bool = False
-
-
-Grid = tuple[list[str], list[list[Text]]]
-
-
-def build_tables(records: Iterable[RunRecord], reference: str = "lora", *, required: bool = False) -> list[Table]:
-    """All tables. With ``required`` a reference that no run used is an error instead of no comparisons."""
+    A reference is a label or, if no row is called that, a method.
+    """
     groups = build_groups(records)
     names = {name for group in groups for name in (group.first.method, group.first.label)}
-    if required and reference not in names:
-        raise ConfigError(unknown("reference", reference, names))
+    for reference in references:
+        if required and reference not in names:
+            raise ConfigError(unknown("reference", reference, names))
     sections: dict[tuple[str, ...], list[Group]] = defaultdict(list)
     for group in groups:
         first = group.first
         sections[first.model, first.scale, first.selection, first.approximation or ""].append(group)
-    return [_table(key, members, reference) for key, members in sorted(sections.items())]
+    return [_table(key, members, references, choices) for key, members in sorted(sections.items())]
 
 
-def score_grid(table: Table, which: str = "best") -> Grid:
-    """The methods x tasks table as text; costs are in the ``best`` one."""
-    header = ["Method", *(f"{task} ({metric})" for task, metric in table.metrics.items())]
-    averaged = len(table.tasks) > 1
-    if averaged:
-        header.append("Average")
-    if which == "best":
-        header += ["Trainable", "Time per run", "Peak memory"]
-    rows = []
-    for row in table.rows:
-        cells = [Text(row.label)]
-        for task in table.tasks:
-            group = row.groups.get(task)
-            summary = getattr(group, which) if group else None
-            bold = which == "best" and task in row.best_on
-            cells.append(Text(format.score(group, which), summary.mean if summary else None, bold))
-        if averaged:
-            average = row.average(table.tasks, which)
-            cells.append(Text(format.percent(average), average))
-        if which == "best":
-            cells += _costs(row)
-        rows.append(cells)
-    return header, rows
-
-
-def comparison_grid(table: Table) -> Grid:
-    header = ["Task", "Method", "Reference", "Seeds", "Difference [95% CI]", "Verdict", "p (seeds)", "Holm (seeds)"]
-    header += ["Example test", "p (examples)", "Holm (examples)"]
-    rows = []
-    for c in table.comparisons:
-        test = c.examples
-        rows.append(
-            [
-                Text(c.task),
-                Text(c.label),
-                Text(c.reference_label),
-                Text(str(c.difference.n), c.difference.n),
-                Text(format.difference(c.difference), c.difference.mean),
-                Text(c.verdict + (f" ({c.remark})" if c.remark else "")),
-                Text(format.p_value(c.difference.p), c.difference.p),
-                Text(format.p_value(c.p_holm), c.p_holm),
-                Text(f"{test.name}, {test.examples} examples" if test else format.NOTHING),
-                Text(format.p_value(test.p if test else None), test.p if test else None),
-                Text(format.p_value(c.examples_holm), c.examples_holm),
-            ]
-        )
-    return header, rows
-
-
-def _table(key: tuple[str, ...], groups: list[Group], reference: str) -> Table:
+def _table(key: tuple[str, ...], groups: list[Group], references: Sequence[str], choices: Sequence[Choice]) -> Table:
     model, scale, selection, approximation = key
+    rows = _rows(groups, choices)
+    named = [_called(rows, reference) for reference in references]
+    first = [row for found in named for row in found]
     metrics: dict[str, list[str]] = defaultdict(list)
     for group in groups:
         if group.first.metric not in metrics[group.first.task]:
             metrics[group.first.task].append(group.first.metric)
-    rows = sorted(_rows(groups), key=lambda row: (not _is_reference(row, reference), row.label.lower()))
+    rows.sort(key=lambda row: (first.index(row) if row in first else len(first), row.label.lower()))
     table = Table(
         model=model,
         scale=scale,
@@ -156,12 +134,12 @@ def _table(key: tuple[str, ...], groups: list[Group], reference: str) -> Table:
         rows=rows,
     )
     _mark_best(table)
-    table.comparisons = _comparisons(table, reference)
+    table.comparisons = _comparisons(table, named)
     table.notes = table_notes([(row.label, row.groups) for row in rows])
     return table
 
 
-def _rows(groups: list[Group]) -> list[Row]:
+def _rows(groups: list[Group], choices: Sequence[Choice]) -> list[Row]:
     """One row per method; a method with two settings on one task gets a row per setting, named by what differs."""
     families: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
     for group in groups:
@@ -182,14 +160,20 @@ def _rows(groups: list[Group]) -> list[Row]:
             settings[tuple(repr(group.settings.get(k, UNSET)) for k in keys)][group.first.task] = group
         for by in settings.values():
             values = next(iter(by.values())).settings
-            suffix = [f"{short[k]}={shown(values[k]) if k in values else UNSET}" for k in keys]
-            rows.append(Row(", ".join([name, *suffix]), method, by))
+            made = [choice for choice in choices if any(map(choice.covers, by.values()))]
+            chosen = {tuple(choice.values(choice.chosen).items()) for choice in made}
+            agreed = dict(chosen.pop()) if len(chosen) == 1 else {}
+            suffix = agreed | {short[k]: shown(values[k]) if k in values else UNSET for k in keys}
+            label = ", ".join([name, *(f"{key}={value}" for key, value in suffix.items())])
+            rows.append(Row(name, label, method, by, choices=made))
     return rows
 
 
-def _is_reference(row: Row, reference: str) -> bool:
-    first = next(iter(row.groups.values())).first
-    return reference in (first.method, first.label)
+def _called(rows: Sequence[Row], reference: str) -> list[Row]:
+    """Rows with that label, else rows of that method."""
+    first = [(row, next(iter(row.groups.values())).first) for row in rows]
+    labelled = [row for row, run in first if run.label == reference]
+    return labelled or [row for row, run in first if run.method == reference]
 
 
 def _mark_best(table: Table) -> None:
@@ -209,29 +193,17 @@ def _mark_best(table: Table) -> None:
             top.best_on.add(task)
 
 
-def _comparisons(table: Table, reference: str) -> list[Comparison]:
-    references = [row for row in table.rows if _is_reference(row, reference)]
-    found = [
-        compare(task, row.label, row.groups[task], ref.label, ref.groups[task])
-        for task in table.tasks
-        for ref in references
-        for row in table.rows
-        if row not in references and task in row.groups and task in ref.groups
-    ]
-    return corrected([c for c in found if c is not None])
-
-
-def _costs(row: Row) -> list[Text]:
-    groups = [group for group in row.groups.values() if group.finished]
-    trainable = [v for g in groups if (v := g.mean("parameters", "trainable")) is not None]
-    times = [(v, g.n) for g in groups if (v := g.mean("seconds", "total")) is not None]
-    device = max((v for g in groups if (v := g.peak("peak_memory_bytes", "device")) is not None), default=None)
-    host = max((v for g in groups if (v := g.peak("peak_memory_bytes", "host")) is not None), default=None)
-    low, high = (format.count(min(trainable)), format.count(max(trainable))) if trainable else (format.NOTHING,) * 2
-    mean_time = sum(v * n for v, n in times) / sum(n for _, n in times) if times else None
-    peak, where = (device, " GPU") if device is not None else (host, " host" if host is not None else "")
-    return [
-        Text(low if low == high else f"{low} to {high}", max(trainable, default=None)),
-        Text(format.seconds(mean_time), mean_time),
-        Text(format.memory(peak) + where, peak),
-    ]
+def _comparisons(table: Table, references: Sequence[Sequence[Row]]) -> list[Comparison]:
+    """With every reference in turn, each corrected for itself; two references are compared once."""
+    comparisons: list[Comparison] = []
+    for index, rows in enumerate(references):
+        later = [row for others in references[index:] for row in others]
+        found = [
+            compare(task, row.label, row.groups[task], ref.label, ref.groups[task])
+            for task in table.tasks
+            for ref in rows
+            for row in table.rows
+            if row not in later and task in row.groups and task in ref.groups
+        ]
+        comparisons += corrected([c for c in found if c is not None])
+    return comparisons
