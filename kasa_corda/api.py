@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def adapt(
     """Insert the adapter of a registered method (``kasa``, ``corda_ipa``, ``lora``, ...) into a transformers model.
 
     target_modules: a preset (qv, five, all_linear) or layer names, matched from the end. calibration: batches of model
-    inputs (input_ids, attention_mask), which CorDA needs. options: keys of the method's config group (rank, alpha,
+    inputs (input_ids, attention_mask), which CorDA needs; with labels for methods that look at gradients. options: keys of the method's config group (rank, alpha,
     variant, ...). The model is changed in place. ConfigError for an unknown method, option or layer.
     """
     chosen = METHODS[method]
@@ -60,6 +61,11 @@ def adapt(
         if calibration is None:
             raise ConfigError(f"method {method} needs calibration: batches with input_ids and attention_mask")
         context = replace(context, calibration=_Given(list(calibration)))
+    if chosen.needs_batches:
+        if calibration is None:
+            raise ConfigError(f"method {method} needs calibration: labelled batches of model inputs")
+        given = list(calibration)
+        context = replace(context, batches=lambda count, size: islice(cycle(given), count))
     instance.prepare(model, context)
     return Adapted(instance.adapt(model, context), instance)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,3 +76,18 @@ class Collator:
     def _pad(self, values: list[int], longest: int, fill: int) -> list[int]:
         missing = [fill] * (longest - len(values))
         return missing + values if self.left else values + missing
+
+
+def training_batches(
+    encoded: Sequence[dict[str, Any]], tokenizer: Any, seed: int, device: torch.device
+) -> Callable[[int, int], Iterator[dict[str, torch.Tensor]]]:
+    """``batches(count, size)``: the first batches of an order drawn from the seed, going round if the set is small."""
+
+    def batches(count: int, size: int) -> Iterator[dict[str, torch.Tensor]]:
+        order = np.random.default_rng([seed, 2]).permutation(len(encoded))
+        collate = Collator(tokenizer)
+        for index in range(count):
+            chosen = [encoded[order[i % len(order)]] for i in range(index * size, (index + 1) * size)]
+            yield {name: value.to(device) for name, value in collate(chosen).items()}
+
+    return batches

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from .batches import training_batches
 from .calibration.request import calibration_for, remove_preparation
 from .card import write_card
 from .checkpoint import CheckpointFolder
@@ -134,7 +135,8 @@ def assemble(config: RunConfig, directory: RunDirectory, place: Place) -> Parts:
     with seconds("data"):
         encoded = task.encode(data.train, loaded.tokenizer)
     context = adapt_context(config, method, loaded.head, total_steps(config.trainer, len(encoded)), loaded.fresh)
-    context = replace(context, calibration=calibration)
+    batches = training_batches(encoded, loaded.tokenizer, config.seed, place.accelerator.device)
+    context = replace(context, calibration=calibration, batches=batches)
     with seconds("prepare"), place.accelerator.main_process_first():  # the others read back what the first one wrote
         method.prepare(loaded.model, context)
     with seconds("adapt"):

@@ -158,6 +158,7 @@ class Trainer:
     def _step(self, batch: list[int]) -> tuple[torch.Tensor, torch.Tensor, int, int]:
         """One optimizer step. Returns this process's task loss, auxiliary loss, examples and tokens."""
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.method.before_step(self.bare, self.fitted.step)
         parts = split_batch(batch, self.config.accumulation * processes)
         supervised = sum(self.weights[i] for i in batch)
         mine = parts[rank * self.config.accumulation : (rank + 1) * self.config.accumulation]
@@ -284,14 +285,15 @@ class Trainer:
         groups = [{**g, "params": [p for p in g["params"] if id(p) not in heads]} for g in groups]
         if head_names:
             groups.append({"params": [trainable[n] for n in trainable if n in head_names], "lr": c.head_learning_rate})
-        return torch.optim.AdamW(
-            [g for g in groups if g["params"]],
-            lr=c.learning_rate,
-            betas=(c.beta1, c.beta2),
-            eps=c.epsilon,
-            weight_decay=c.weight_decay,
-            fused=self.accelerator.device.type == "cuda" or None,
-        )
+        groups = [g for g in groups if g["params"]]
+        adamw = {
+            "lr": c.learning_rate,
+            "betas": (c.beta1, c.beta2),
+            "eps": c.epsilon,
+            "weight_decay": c.weight_decay,
+        }
+        own = self.method.optimizer(self.bare, groups, **adamw)
+        return own or torch.optim.AdamW(groups, **adamw, fused=self.accelerator.device.type == "cuda" or None)
 
     def _scheduler(self) -> torch.optim.lr_scheduler.LambdaLR:
         from transformers import get_scheduler

@@ -169,5 +169,8 @@ def _method_fits_model(config: RunConfig) -> None:
     method = METHODS[config.method.name](config.method)
     if method.calibrated:
         check_calibration(config.calibration, config.model)
+    reason = method.facts.refuses.get(config.model.architecture)
+    if reason:
+        raise ConfigError(f"method={config.method.name} can't adapt {config.model.architecture} models: {reason}")
     shapes = match_targets(model, config.method.target_modules) if method.adapts_layers else {}
     method.check(shapes)

@@ -7,7 +7,7 @@ Keep torch, transformers and peft inside the functions: registered modules must 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,14 +38,41 @@ class AdaptContext:
     """names of freshly initialised modules that stay frozen (DeBERTa's pooler); stored with the adapter"""
     calibration: Calibration | None = None
     """the calibration samples, for methods that are ``calibrated``"""
+    batches: Callable[[int, int], Iterator[dict[str, Tensor]]] | None = None
+    """``batches(count, size)``: labelled training batches on the computing device, drawn from the seed; None where
+    there is no training set"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a reader of a comparison must know about a method; ``scripts/methods.py`` lists it."""
+
+    family: str
+    """low rank, spectral, bottleneck, prompt, scaling, orthogonal, selection or none"""
+    source: str
+    """paper (arXiv number) and, where the numbers came from code, the repository"""
+    trains: str
+    """the parameters that get gradients, besides the task head"""
+    merges: bool = True
+    """whether ``merge`` gives the same function as a plain transformers model"""
+    identity: bool = True
+    """whether the forward pass is unchanged before the first step"""
+    refuses: dict[str, str] = field(default_factory=dict)
+    """model architecture -> why the method can't adapt it"""
+    four_bit: bool = False
+    """whether it works on a base of packed 4-bit or 8-bit weights"""
 
 
 class Method(ABC):
     """Turns a pretrained model into a trainable one. One instance serves one run."""
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    facts: ClassVar[Facts]
     adapts_layers: ClassVar[bool] = True
     """False for methods that ignore target_modules (full fine-tuning, linear probe)"""
+
+    needs_batches: ClassVar[bool] = False
+    """True for methods whose ``prepare`` or ``adapt`` needs labelled training batches (``AdaptContext.batches``)"""
 
     calibrated: ClassVar[bool] = False
     """True for methods whose ``prepare`` needs calibration samples (config group ``calibration``)"""
@@ -90,6 +117,14 @@ class Method(ABC):
     def parameter_groups(self, model: nn.Module, learning_rate: float) -> list[dict[str, Any]] | None:
         """Optimizer groups for the adapter's parameters, or None for one group at ``learning_rate``."""
         return None
+
+    def optimizer(self, model: nn.Module, groups: list[dict[str, Any]], **adamw: Any) -> torch.optim.Optimizer | None:
+        """The method's own optimizer for these groups, ``adamw`` being AdamW's settings; None for AdamW."""
+        return None
+
+    def before_step(self, model: nn.Module, step: int) -> None:
+        """Called before the forward passes of an optimizer step, with the number of finished steps. The same on every
+        process: draw from (seed, step), not from torch's generator."""
 
     def after_step(self, model: nn.Module, step: int) -> None:
         """Called after each optimizer step, before gradients are cleared."""

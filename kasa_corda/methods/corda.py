@@ -15,7 +15,7 @@ from ..corda.presets import PRESETS, scale_of, switches
 from ..errors import KasaCordaError
 from . import METHODS
 from ._peft import PeftMethod, check_rank, lora_arguments
-from .base import AdaptContext
+from .base import AdaptContext, Facts
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -184,6 +184,7 @@ def adapted_layers(model: Any, names: Any) -> dict[str, Any]:
 class CordaKpa(Corda):
     """Knowledge-preserved: trains the r components that calibration inputs use least."""
 
+    facts = Facts("low rank", "arXiv 2406.05223", "A and B, which start as the smallest components of W C")
     mode = "kpa"
 
 
@@ -191,4 +192,5 @@ class CordaKpa(Corda):
 class CordaIpa(Corda):
     """Instruction-previewed: trains the r components that calibration inputs use most."""
 
+    facts = Facts("low rank", "arXiv 2406.05223", "A and B, which start as the largest components of W C")
     mode = "ipa"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import METHODS
-from .base import AdaptContext, Method
+from .base import AdaptContext, Facts, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @METHODS.register("full")
 class FullFineTuning(Method):
+    facts = Facts("selection", "full fine-tuning", "every parameter")
     adapts_layers = False
 
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:

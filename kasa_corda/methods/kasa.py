@@ -15,7 +15,7 @@ from ..kasa.notes import truncation_notes
 from ..kasa.presets import CONTROLS, PRESETS, components_cut, described, matched_rank, switches
 from . import METHODS
 from ._peft import check_rank, keep_frozen, lora_arguments
-from .base import AdaptContext, Method
+from .base import AdaptContext, Facts, Method
 from .lora import Lora
 
 if TYPE_CHECKING:
@@ -77,6 +77,9 @@ class KasaConfig(LowRankConfig):
 
 @METHODS.register("kasa")
 class Kasa(Method):
+    facts = Facts(
+        "low rank", "arXiv 2412.06071", "A, B and sigma of every truncated target layer", identity=False, four_bit=True
+    )
     Config = KasaConfig
 
     def __init__(self, config: KasaConfig) -> None:

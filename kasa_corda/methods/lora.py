@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.schema import LowRankConfig
 from . import METHODS
 from ._peft import PeftMethod, check_rank, lora_arguments
-from .base import AdaptContext
+from .base import AdaptContext, Facts
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 @METHODS.register("lora")
 class Lora(PeftMethod):
+    facts = Facts("low rank", "arXiv 2106.09685", "A and B of every target layer", four_bit=True)
     Config = LowRankConfig
 
     def check(self, shapes: dict[str, tuple[int, int]]) -> None:

@@ -9,7 +9,7 @@ from ..config.schema import LowRankConfig
 from ..errors import KasaCordaError
 from . import METHODS
 from ._peft import PeftMethod, check_rank, lora_arguments
-from .base import AdaptContext
+from .base import AdaptContext, Facts
 from .lora import Lora
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Pissa(PeftMethod):
     """PEFT's initialisation; saved as a LoRA of rank 2r, so that plain PEFT loads it on the untouched base."""
 
+    facts = Facts("low rank", "arXiv 2404.02948", "A and B, which start as the largest components of W")
     Config = LowRankConfig
 
     def __init__(self, config: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from . import METHODS
-from .base import AdaptContext, Method
+from .base import AdaptContext, Facts, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +17,7 @@ FILE = "head.safetensors"
 
 @METHODS.register("probe")
 class LinearProbe(Method):
+    facts = Facts("selection", "linear probe", "nothing")
     adapts_layers = False
 
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
