@@ -64,7 +64,7 @@ def adapt(
     if chosen.needs_batches:
         if calibration is None:
             raise ConfigError(f"method {method} needs calibration: labelled batches of model inputs")
-        given = list(calibration)
+        given = [dict(batch) for batch in calibration]
         context = replace(context, batches=lambda count, size: islice(cycle(given), count))
     instance.prepare(model, context)
     return Adapted(instance.adapt(model, context), instance)

@@ -286,7 +286,7 @@ class Trainer:
         if head_names:
             groups.append({"params": [trainable[n] for n in trainable if n in head_names], "lr": c.head_learning_rate})
         groups = [g for g in groups if g["params"]]
-        adamw = {
+        adamw: dict[str, Any] = {
             "lr": c.learning_rate,
             "betas": (c.beta1, c.beta2),
             "eps": c.epsilon,

@@ -76,7 +76,7 @@ def base_model(kind: str) -> torch.nn.Module:
     torch.manual_seed(5)
     model = factory.from_config(config)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             # transformers starts biases at 0 and norms at 1; trained models have neither
             parameter.add_(torch.randn_like(parameter), alpha=0.1 if parameter.ndim == 1 else 0.02)
     return model.eval()
