@@ -50,7 +50,7 @@ def discard_figure(points: Sequence[Point], folder: Path, model: str) -> list[Pa
                 axes.plot(*zip(*line, strict=True), label=WAY_NAMES[way], **style)
             axes.set_xscale("symlog", base=2, linthresh=1)
             ticks = sorted({point.discarded for point in points})
-            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.set_xticks(ticks, labelled(ticks))
             if name.startswith("perplexity"):
                 axes.set_yscale("log")
             axes.set_xlabel("smallest components discarded from every layer")
@@ -59,6 +59,16 @@ def discard_figure(points: Sequence[Point], folder: Path, model: str) -> list[Pa
         figure.suptitle(f"{model}: what discarding components costs, without training", fontsize=10)
 
     return saved(draw, folder / "discard", (4.6 * len(names), 3.4))
+
+
+def labelled(ticks: Sequence[int]) -> list[str]:
+    """Labels of ascending ticks on a logarithmic axis; those too close to a labelled one on their left have none."""
+    labels, last = [], 0.0
+    for tick in ticks:
+        far = tick >= 1.45 * last
+        labels.append(str(tick) if far else "")
+        last = tick if far else last
+    return labels
 
 
 def saved(draw: Callable[[Any], None], stem: Path, size: tuple[float, float]) -> list[Path]:
