@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .calibration import collect_covariances
     from .corda import corda_factors
     from .kasa.truncation import kasa_truncate
+    from .methods._own import load_adapter
     from .regulariser import kasa_regulariser
     from .spectral import bottom_subspace, top_subspace
     from .trained import load_run
@@ -35,6 +36,7 @@ _HOME = {
     "evaluate": "api",
     "kasa_regulariser": "regulariser",
     "kasa_truncate": "kasa.truncation",
+    "load_adapter": "methods._own",
     "load_run": "trained",
     "top_subspace": "spectral",
 }
@@ -48,6 +50,7 @@ __all__ = [
     "evaluate",
     "kasa_regulariser",
     "kasa_truncate",
+    "load_adapter",
     "load_run",
     "top_subspace",
 ]

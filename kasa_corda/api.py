@@ -33,28 +33,32 @@ def adapt(
     model: nn.Module,
     method: str,
     *,
-    target_modules: str | Sequence[str] = "qv",
+    target_modules: str | Sequence[str] | None = None,
     calibration: Iterable[Mapping[str, Tensor]] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Adapted:
     """Insert the adapter of a registered method (``kasa``, ``corda_ipa``, ``lora``, ...) into a transformers model.
 
-    target_modules: a preset (qv, five, all_linear) or layer names, matched from the end. calibration: batches of model
+    target_modules: a preset (qv, five, all_linear, kv_down) or layer names, matched from the end; by default the
+    method's own, mostly qv. calibration: batches of model
     inputs (input_ids, attention_mask), which CorDA needs; with labels for methods that look at gradients. options: keys
     of the method's config group (rank, alpha, variant, ...). The model is changed in place. ConfigError for an unknown
     method, option or layer.
     """
     chosen = METHODS[method]
     options = {"name": method, **options}
-    fields = [name for name in chosen.Config.__dataclass_fields__ if name != "target_modules"]
+    fields = [name for name in chosen.Config.__dataclass_fields__ if name not in ("target_modules", "budget")]
     for key in options:
         if key not in fields:
             raise ConfigError(unknown(f"option of method {method}", key, fields))
     config = chosen.Config(**options)
     check_limits("method.", config)
     instance = chosen(config)
-    shapes = _targets(model, target_modules) if chosen.adapts_layers else {}
+    architecture = str(getattr(getattr(model, "config", None), "model_type", None))
+    if reason := chosen.facts.refuses.get(architecture):
+        raise ConfigError(f"method {method} can't adapt {architecture} models: {reason}")
+    shapes = _targets(model, target_modules or config.target_modules) if chosen.adapts_layers else {}
     instance.check(shapes)
     head = [name for name in HEADS if hasattr(model, name)]
     context = AdaptContext(list(shapes), head, "SEQ_CLS" if head else "CAUSAL_LM", seed, total_steps=0)

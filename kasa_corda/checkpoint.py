@@ -22,17 +22,25 @@ Tensors = dict[str, torch.Tensor]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The optimizer's per-parameter state as 'index.key' tensors."""
+    """The optimizer's per-parameter state as 'index.key' (or 'name.key') tensors."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{key}": torch.as_tensor(v) for i, entry in state.items() for key, v in entry.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put ``optimizer_tensors`` back; the parameter groups stay as they are."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    """Put ``optimizer_tensors`` back; the parameter groups stay as they are.
+
+    State is kept by the parameter's index, or by its name (PEFT's LoRA-FA), which torch neither casts nor moves.
+    """
+    device = optimizer.param_groups[0]["params"][0].device
+    state: dict[int | str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
+        parameter, key = name.rsplit(".", 1)
+        if parameter.isdecimal():
+            state.setdefault(int(parameter), {})[key] = tensor
+        else:
+            whole = tensor.dim() == 0 and not tensor.is_floating_point()  # a count of steps, an int in Python
+            state.setdefault(parameter, {})[key] = tensor.item() if whole else tensor.to(device)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

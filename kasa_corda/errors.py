@@ -18,6 +18,10 @@ class ConfigError(KasaCordaError):
     exit_code = 2
 
 
+class Unfit(ConfigError):
+    """The method, with these options, can't adapt this model for this task."""
+
+
 class DataError(KasaCordaError):
     """A data set or weight file is missing, unreadable or not what it should be."""
 

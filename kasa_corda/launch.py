@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .budget import settle
 from .config import RunConfig, run_id
 from .config.validate import typed, validate
 from .errors import ConfigError, KasaCordaError
@@ -25,6 +26,7 @@ def prepare(plain: dict[str, Any]) -> tuple[RunConfig, RunDirectory]:
 
     plain = {**plain, "model": complete(plain["model"]), "task": completed(plain["task"])}
     config = typed(plain)
+    settle(config)
     validate(config)
     plain = dataclasses.asdict(config)
     return config, RunDirectory.of(plain, run_id(plain))

@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from .batches import training_batches
-from .calibration.request import calibration_for, remove_preparation
+from .budget import choice_of
+from .calibration.request import FOLDER, calibration_for, remove_preparation
 from .card import write_card
 from .checkpoint import CheckpointFolder
 from .config import RunConfig
@@ -24,6 +25,7 @@ from .measure import Stopwatch, reset_peak_memory
 from .methods import METHODS, Method
 from .methods.base import AdaptContext, count_parameters
 from .models.architecture import match_targets
+from .models.families import architecture_of
 from .models.loading import LoadedModel, load_model
 from .progress import Progress
 from .result import Outcome, result_of
@@ -136,7 +138,8 @@ def assemble(config: RunConfig, directory: RunDirectory, place: Place) -> Parts:
         encoded = task.encode(data.train, loaded.tokenizer)
     context = adapt_context(config, method, loaded.head, total_steps(config.trainer, len(encoded)), loaded.fresh)
     batches = training_batches(encoded, loaded.tokenizer, config.seed, place.accelerator.device)
-    context = replace(context, calibration=calibration, batches=batches)
+    folder = directory.path / FOLDER
+    context = replace(context, calibration=calibration, batches=batches, folder=folder)
     with seconds("prepare"), place.accelerator.main_process_first():  # the others read back what the first one wrote
         method.prepare(loaded.model, context)
     with seconds("adapt"):
@@ -146,6 +149,8 @@ def assemble(config: RunConfig, directory: RunDirectory, place: Place) -> Parts:
         screen.say(
             f"method {config.method.name}: {parameters['trainable']:,} of {parameters['total']:,} parameters train"
         )
+        if choice := choice_of(config.method, parameters["adapter"]):
+            screen.say(f"budget {choice.text()}")
     return Parts(task, data, encoded, loaded, method, model, parameters)
 
 
@@ -153,10 +158,13 @@ def adapt_context(
     config: RunConfig, method: Method, head: list[str], steps: int, fresh: list[str] | None = None
 ) -> AdaptContext:
     """What the method may know of this run."""
-    targets = match_targets(asdict(config.model), config.method.target_modules) if method.adapts_layers else {}
+    model = asdict(config.model)
+    targets = match_targets(model, config.method.target_modules) if method.adapts_layers else {}
+    prefix = architecture_of(model).prefix
     task_type = "CAUSAL_LM" if config.task.kind == "generation" else "SEQ_CLS"
     frozen = [name for name in fresh or [] if name not in head]
-    return AdaptContext(list(targets), head, task_type, config.seed, steps, frozen=frozen)
+    names = [f"{prefix}.{name}" for name in targets]
+    return AdaptContext(names, head, task_type, config.seed, steps, frozen=frozen)
 
 
 def evaluation(config: RunConfig, parts: Parts, place: Place) -> Callable[..., Evaluation]:

@@ -5,44 +5,64 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import RunConfig
 from .store import RunDirectory
+
+if TYPE_CHECKING:
+    from .methods.base import AdaptContext
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def plan(config: RunConfig, directory: RunDirectory) -> dict[str, Any]:
     """Model, trainable parameters, steps, memory estimate and run directory of one run."""
-    from .methods import METHODS
-    from .methods.base import count_parameters
-    from .models.loading import empty_model
-    from .pipeline import adapt_context
-    from .tasks import TASKS
-    from .training import total_steps
+    from .budget import choice_of
 
-    task = TASKS[config.task.family](config.task)
-    method = METHODS[config.method.name](config.method)
-    model, head = empty_model(asdict(config.model), task.num_labels, config.task.kind)
-    examples = train_examples(config)
-    steps = total_steps(config.trainer, examples) if examples else config.trainer.max_steps
-    context = adapt_context(config, method, head, steps or 0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = method.adapt(model, context)
-    counts = count_parameters(model, head)
+    examples, steps = planned_steps(config)
+    context, counts = counted(config, steps or 0)
+    choice = choice_of(config.method, counts["adapter"])
     return {
         "task": config.task.name,
         "model": config.model.name,
         "method": config.method.name,
         "layers": len(context.targets),
         **counts,
+        "budget": choice and choice.text(),
         "examples": examples,
         "steps": steps,
         "memory_bytes": memory_estimate(config, counts["total"], counts["trainable"]),
         "run_dir": str(directory.path),
         "state": directory.state(),
     }
+
+
+def counted(config: RunConfig, steps: int) -> tuple[AdaptContext, dict[str, int]]:
+    """What the method knows of the run, and ``count_parameters`` of the configured model without its weights."""
+    import torch
+
+    from .methods import METHODS
+    from .methods.base import count_parameters
+    from .models.loading import empty_model
+    from .pipeline import adapt_context
+    from .tasks import TASKS
+
+    task = TASKS[config.task.family](config.task)
+    method = METHODS[config.method.name](config.method)
+    model, head = empty_model(asdict(config.model), task.num_labels, config.task.kind)
+    context = adapt_context(config, method, head, steps)
+    with contextlib.redirect_stdout(io.StringIO()), torch.device("meta"):
+        model = method.adapt(model, context)
+    return context, count_parameters(model, head)
+
+
+def planned_steps(config: RunConfig) -> tuple[int | None, int | None]:
+    """Training examples and optimizer steps, None where only the data can tell."""
+    from .training import total_steps
+
+    examples = train_examples(config)
+    return examples, total_steps(config.trainer, examples) if examples else config.trainer.max_steps
 
 
 def train_examples(config: RunConfig) -> int | None:
@@ -79,11 +99,13 @@ def plan_text(found: dict[str, Any]) -> str:
     """The plan as lines a person reads."""
     steps = f"{found['steps']:,}" if found["steps"] else "unknown until the data is read"
     examples = f" over {found['examples']:,} training examples" if found["examples"] else ""
+    budget = [f"budget      {found['budget']}"] if found["budget"] else []
     return "\n".join(
         (
             f"would run   {found['method']} on {found['task']} with {found['model']}",
             f"trains      {found['trainable']:,} parameters ({found['head']:,} in the task head) of {found['total']:,}"
             f" = {100 * found['trainable'] / found['total']:.3f} %, {found['layers']} adapted layers",
+            *budget,
             f"steps       {steps}{examples}",
             f"memory      about {found['memory_bytes'] / 2**30:.1f} GiB at most (weights, optimizer, activations)",
             f"directory   {found['run_dir']} ({found['state']})",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .budget import choice_of
 from .config import RunConfig
 from .measure import Stopwatch, peak_memory
 from .provenance import provenance
@@ -30,6 +31,7 @@ def result_of(
     """The content of result.json."""
     fitted, data, loaded = outcome.fitted, parts.data, parts.loaded
     report = parts.method.report()
+    choice = choice_of(config.method, parts.parameters["adapter"])
     return {
         **described(config),
         "variant": parts.method.variant(),
@@ -37,6 +39,7 @@ def result_of(
         "best": moment(parts, fitted.best, outcome.best),
         "last": moment(parts, fitted.last, outcome.last),
         "parameters": parts.parameters,
+        "budget": choice and asdict(choice),
         "seconds": seconds.total() | {"fit": fitted.seconds},
         "peak_memory_bytes": peak_memory(),
         "throughput": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,21 @@ from kasa_corda.methods import METHODS
 from kasa_corda.models.empty import transformers_config
 
 ARCHITECTURE = {"encoder": "roberta", "decoder": "llama"}
-OPTIONS: dict[str, dict[str, Any]] = {}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "lora_xs": {"rank": 8, "alpha": 5.0},  # about the published scale, 16 / 25
+    "ft_top": {"blocks": 1},
+    "adalora": {"total_steps": 60, "delta_t": 2},
+    "oft": {"block_size": 4},
+    "prefix_tuning": {"tokens": 3},
+    "prompt_tuning": {"tokens": 3},
+    "p_tuning": {"tokens": 3},
+    "adapter_drop": {"variant": "robust", "drop": 1},
+}
 """options that a method needs to fit models this small; rank is 2 everywhere that has one"""
-TARGETS: dict[str, Any] = {}
+TARGETS: dict[str, Any] = {"ia3": "kv_down"}
 """method -> target modules, if all linear layers are not what it adapts"""
+NEEDS = {"loftq": "bitsandbytes"}
+"""method -> package without which it refuses"""
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,13 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Those that the method doesn't refuse."""
+    """Those that the method doesn't refuse, with the packages that are installed."""
     return [
         Case(name, kind)
         for name, method in METHODS.items()
         for kind, architecture in ARCHITECTURE.items()
         if architecture not in method.facts.refuses and not (name == "probe" and kind == "decoder")
+        if name not in NEEDS or find_spec(NEEDS[name])
     ]
 
 

@@ -166,7 +166,7 @@ def test_a_string_is_a_name_or_a_pattern_for_the_whole_name():
         ("qurey", "method.target_modules=qurey matches no linear layer of model=small (bert); did you mean query"),
         (["query", "vlaue"], "method.target_modules=vlaue matches no linear layer"),
         (["qv"], "method.target_modules=qv matches no linear layer"),
-        ("q_proj", "Valid: qv, five, all_linear, attention.self.query"),
+        ("q_proj", "Valid: qv, five, all_linear, kv_down, attention.self.query"),
         ("all-linear", "did you mean all_linear"),
         ("(", "method.target_modules=( is neither a layer name nor a regular expression"),
         ([], "method.target_modules=[] must be qv"),

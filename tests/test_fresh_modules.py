@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from small_models import small
 
-from kasa_corda.config.schema import LowRankConfig
 from kasa_corda.methods.base import AdaptContext
 from kasa_corda.methods.lora import Lora
 from kasa_corda.models.loading import load_model
@@ -19,7 +18,7 @@ def test_an_adapter_brings_debertas_frozen_pooler_along(folders, tmp_path):
     loaded = load_model(config, 2, "classification")
     frozen = [name for name in loaded.fresh if name not in loaded.head]
     assert frozen == ["pooler"]
-    method = Lora(LowRankConfig(name="lora", rank=2))
+    method = Lora(Lora.Config(name="lora", rank=2))
     context = AdaptContext(["query_proj", "value_proj"], loaded.head, "SEQ_CLS", 0, 1, frozen=frozen)
     model = method.adapt(loaded.model, context).eval()
     assert not any(p.requires_grad for name, p in model.named_parameters() if "pooler" in name)

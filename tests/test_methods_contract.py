@@ -113,13 +113,15 @@ def test_it_trains_under_autocast_and_with_gradient_checkpointing(case: Case) ->
         model(**batch(case.kind)).loss.backward()
         return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
-    model.eval()  # no dropout; checkpointing needs training mode only in the blocks
-    expected = gradients()
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+    if not case.facts.checkpointing:
+        with pytest.raises(Exception, match="gradient_checkpointing"):
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        return
+    expected = gradients()  # in training mode too: what a method draws for a step counts there only
+    model.gradient_checkpointing_enable({"use_reentrant": False})
     found = gradients()
     assert found.keys() == expected.keys()
     assert all(torch.allclose(found[n], expected[n], atol=1e-5, rtol=1e-3) for n in found)
@@ -146,18 +148,24 @@ def reloaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.
     """Logits of every trained method before saving and, in another process, after loading; what loading complained."""
     root = tmp_path_factory.mktemp("saved")
     entries, expected = [], {}
+    complaints = []
     for case in cases():
-        adapted = case.adapted()
-        train(adapted, case.kind, 3, LEARNING_RATE)
-        expected[str(case)] = logits(adapted.model, case.kind)
-        adapted.method.save(adapted.model, root / str(case), "small")
+        try:
+            adapted = case.adapted()
+            train(adapted, case.kind, 3, LEARNING_RATE)
+            expected[str(case)] = logits(adapted.model, case.kind)
+            adapted.method.save(adapted.model, root / str(case), "small")
+        except Exception as error:  # one method's failure is not that of all
+            complaints.append(f"{case}: not saved: {error!r}")
+            continue
         entries.append({"method": case.method, "kind": case.kind, "folder": str(root / str(case))})
     (root / "entries.json").write_text(json.dumps(entries))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "OMP_NUM_THREADS": "1"}
+    paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LOADER, str(root / "entries.json"), str(root / "logits.safetensors")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
-    return expected, load_file(root / "logits.safetensors"), done.stderr
+    return expected, load_file(root / "logits.safetensors"), "\n".join([*complaints, done.stderr])
 
 
 @pytest.mark.xdist_group("reloaded")

@@ -34,6 +34,8 @@ class Moments:
     precision: str = "auto"
     """arithmetic of the products: auto multiplies in the dtype of the activations (16-bit products are exact in
     float32); float64 also accumulates in float64, all others in float32"""
+    means: bool = False
+    """whether the inputs' mean is collected too"""
 
     def __post_init__(self) -> None:
         for key, value, valid in (
@@ -58,6 +60,8 @@ class Covariance:
     """names of the layers that share it"""
     candidate: int = 0
     """which of several calibration sets it was made of (CorDA++)"""
+    mean: Tensor | None = None
+    """(in,) float64, mean of the inputs, where it was asked for"""
 
 
 class Accumulator:
@@ -67,6 +71,7 @@ class Accumulator:
         self.moments = moments
         self.layers = [layer]
         self.total: Tensor | None = None
+        self.sum: Tensor | None = None
         self.tokens = self.samples = 0
 
     def add(self, x: Tensor, mask: BatchMask) -> None:
@@ -83,6 +88,9 @@ class Accumulator:
         if self.total is None:
             dtype = torch.float64 if self.moments.precision == "float64" else torch.float32
             self.total = torch.zeros(rows.shape[1], rows.shape[1], dtype=dtype, device=rows.device)
+        if self.moments.means:
+            added = rows.sum(0, dtype=torch.float64)
+            self.sum = added if self.sum is None else self.sum + added
         if self.moments.normalisation == "signed_max":
             for sample in rows.split(mask.counts(x.dim())):
                 if len(sample):
@@ -106,7 +114,8 @@ class Accumulator:
                 " check the weights, or use model.dtype=float32"
             )
         matrix /= {"none": 1, "calls": self.samples, "constant_256": 256, "tokens": self.tokens}[self.moments.divisor]
-        return Covariance(matrix, self.tokens, self.samples, self.layers)
+        mean = None if self.sum is None else self.sum / self.tokens
+        return Covariance(matrix, self.tokens, self.samples, self.layers, mean=mean)
 
 
 class BatchMask:

@@ -45,6 +45,8 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
             from .sweep import sweep
 
             return sweep(lines or [overrides])
+        if "--cfg" in flags and any(override.startswith("method.budget=") for override in overrides):
+            sys.argv = [part for argument in argv for part in settled(argument, overrides)]
         main()
         return outcome["code"]
     except KasaCordaError as error:
@@ -53,6 +55,19 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
         return complain(explained(error, arguments), 2)
     except KeyboardInterrupt:
         return complain("stopped", 130)
+
+
+def settled(argument: str, overrides: list[str]) -> list[str]:
+    """The argument, followed by what it comes to if it is a budget, so that the composed config shows that."""
+    from ..budget import scaling_option
+    from .compose import composed
+
+    if not argument.startswith("method.budget="):
+        return [argument]
+    given = [o for o in overrides if "=" in o and not o.startswith("-")]
+    method = composed(given).method
+    option = scaling_option(method)
+    return [argument, f"method.{option}={getattr(method, str(option))}"] if option and method.budget else [argument]
 
 
 def complain(message: str, code: int) -> int:

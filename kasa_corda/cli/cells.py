@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..config import RunConfig
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, Unfit
 from ..launch import prepare
 from ..store import RunDirectory
+from .expand import each_rate, expanded
+from .explain import CONFIGS
 
 
 @dataclass
@@ -28,11 +30,18 @@ class Cell:
     config: RunConfig | None = None
     directory: RunDirectory | None = None
     error: str | None = None
+    left_out: str | None = None
+    """why a method that only a group of methods brought in does not fit the model or the task"""
 
-    def check(self) -> None:
-        """Name the run directory, or record why the combination is impossible."""
+    def check(self, optional: Container[str] = ()) -> None:
+        """Name the run directory, or record why the combination is impossible; ``optional`` methods need not fit."""
         try:
             self.config, self.directory = prepare(self.plain)
+        except Unfit as error:
+            if self.plain["method"]["name"] in optional:
+                self.left_out = str(error)
+            else:
+                self.error = str(error)
         except (ConfigError, DataError) as error:
             self.error = str(error)
 
@@ -57,11 +66,13 @@ class Cell:
 
 
 def checked_cells(hydra: Any, lines: Sequence[Sequence[str]]) -> list[Cell]:
-    """Every combination of every line, checked."""
+    """Every combination of every line, checked; those that are ``left_out`` are not to be run."""
     parser = OverridesParser.create(config_loader=hydra.config_loader)
-    cells = [cell for line in lines for cell in compose_cells(hydra, parser.parse_overrides(list(line)))]
-    for cell in cells:
-        cell.check()
+    cells = []
+    for line in map(expanded, lines):
+        for cell in compose_cells(hydra, parser.parse_overrides(line.overrides)):
+            cell.check(line.optional)
+            cells.append(cell)
     return cells
 
 
@@ -71,25 +82,25 @@ def compose_cells(hydra: Any, overrides: list[Override]) -> list[Cell]:
     A key that is given twice has its last value, and overrides of Hydra itself belong to no cell.
     """
     own = [o for o in overrides if not o.key_or_group.startswith("hydra")]
-    groups = {o.key_or_group for o in own if is_group(hydra, o)}
+    groups = {o.key_or_group for o in own if is_group(o)}
     composed: dict[tuple[str, ...], DictConfig] = {}
     cells = []
     (combinations,) = BasicSweeper.split_arguments(own, max_batch_size=None)
     for combination in combinations:
-        quick = [o for o in combination if o[0] not in "+~" and o.split("=", 1)[0] not in groups]
-        slow = tuple(o for o in combination if o not in quick)
+        slow = tuple(o for o in combination if o[0] in "+~" or o.split("=", 1)[0] in groups)
         if slow not in composed:
             composed[slow] = hydra.compose_config(
                 "config", list(slow), run_mode=RunMode.RUN, with_log_configuration=False
             )
             with open_dict(composed[slow]):
                 composed[slow].pop("hydra")
-        config = composed[slow].copy()
-        for override in OverridesParser.create().parse_overrides(quick):
-            set_value(config, override)
-        container = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(container, dict)
-        cells.append(Cell(list(combination), {str(key): value for key, value in container.items()}))
+        for given in each_rate(combination, str(composed[slow].method.name)):
+            config = composed[slow].copy()
+            for override in OverridesParser.create().parse_overrides([o for o in given if o not in slow]):
+                set_value(config, override)
+            container = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(container, dict)
+            cells.append(Cell(given, {str(key): value for key, value in container.items()}))
     return cells
 
 
@@ -101,5 +112,5 @@ def set_value(config: DictConfig, override: Override) -> None:
         raise ConfigCompositionException(f"Error merging override {override.input_line}") from error
 
 
-def is_group(hydra: Any, override: Override) -> bool:
-    return bool(hydra.config_loader.get_group_options(override.key_or_group))
+def is_group(override: Override) -> bool:
+    return (CONFIGS / override.key_or_group).is_dir()

@@ -11,8 +11,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from ..errors import nearest, unknown
+from ..methods.groups import members
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+GRID = "trainer.learning_rate=grid"
+"""in a sweep: each value of the method's own LEARNING_RATES"""
 
 TRANSLATED = (HydraException, OmegaConfBaseException)
 
@@ -24,6 +28,8 @@ def explained(error: Exception, arguments: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         missing = str(error.missing_cfg_file)
         group = next((name for name in GROUPS if missing.startswith(f"{name}/")), missing.partition("/")[0])
+        if group == "method" and members(missing.removeprefix("method/")):
+            return f"{missing.replace('/', '=')} names several methods; add -m for a sweep"
         return unknown(group, missing.removeprefix(f"{group}/"), group_options(group))
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, ValidationError):
@@ -64,6 +70,8 @@ def wrong_type(error: ValidationError, arguments: list[str]) -> str:
     key = str(error.full_key)
     given = next((a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith(f"{key}=")), None)
     value = given if given is not None else error.value if hasattr(error, "value") else "?"
+    if f"{key}={value}" == GRID:
+        return f"{GRID} names several values; add -m for a sweep"
     found = re.search(r"could not be converted to (\w+)|is not a valid (\w+)", str(error))
     wanted = (found.group(1) or found.group(2)) if found else None
     expected = EXPECTED.get(wanted, wanted) if wanted else "a value of another type"

@@ -11,6 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import RunConfig, field_help
+from ..methods.groups import ALL
+from ..methods.groups import GROUPS as METHOD_GROUPS
 from .explain import CONFIGS, GROUPS, group_options
 
 USAGE = """\
@@ -18,6 +20,9 @@ Train and evaluate one model with one PEFT method on one task, or sweep over man
 
   python run.py method=kasa task=glue/sst2            one run
   python run.py -m method=kasa,lora seed=0,1,2        a sweep; reruns do only what is missing
+  python run.py -m method=all trainer.learning_rate=grid task=glue/cola
+                                                      all that fit, each over its own learning rates
+                                                      (then the report with --tuned learning_rate)
   python run.py suite=pocket_glue                     a suite: a named list of sweeps
   python run.py dry_run=true ...                      what would run
   python run.py --cfg job ...                         the composed config
@@ -35,6 +40,8 @@ def help_text(overrides: Sequence[str]) -> str:
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="run"):
         config = compose("config", list(overrides))
     groups = [(group, ", ".join(group_options(group))) for group in GROUPS if group != "hparams"]
+    index = [group for group, _ in groups].index("method")
+    groups.insert(index + 1, ("method (with -m)", f"{ALL}, {', '.join(METHOD_GROUPS)}"))
     columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
     return "\n".join(
         [

@@ -9,7 +9,7 @@ from typing import Any
 VOLATILE = {
     "": ("data_dir", "run_root", "dry_run", "force", "resume", "tracker", "scale"),
     "model": ("path", "gated"),
-    "method": ("label", "learning_rate"),
+    "method": ("label", "learning_rate", "budget"),
     "calibration": ("mode", "batch_size", "offload"),
     "trainer": ("checkpoint_every", "log_every"),
     "evaluator": ("save_predictions",),
@@ -35,6 +35,10 @@ def run_id(config: dict[str, Any]) -> str:
             kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
     if not calibrated(config):
         kept.pop("calibration", None)
+    if (
+        kept["method"].get("optimizer") == "adamw"
+    ):  # what every method of LoRA's shape trains with unless told otherwise
+        kept["method"] = {k: v for k, v in kept["method"].items() if k not in ("optimizer", "lr_ratio")}
     model = config["model"]
     if model.get("path"):
         from ..models.fingerprint import sampled_fingerprint

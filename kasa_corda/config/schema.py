@@ -89,6 +89,11 @@ class MethodConfig:
     target_modules: Any = option(
         "qv", "layers to adapt: qv, five (q k v up down), all_linear, or a list of layer names"
     )
+    budget: Any = option(
+        None,
+        "trainable parameters without the task head, e.g. 300000 or 0.3M: chooses the rank (or width) that comes"
+        " nearest; null leaves it as it is",
+    )
 
 
 @dataclass
@@ -130,7 +135,11 @@ class EvaluatorConfig:
 class TrainerConfig:
     """The training loop. Batch size counts examples per optimizer step, whatever the number of devices."""
 
-    learning_rate: float = option(MISSING, "peak learning rate of the adapter; the method's own by default", above=0)
+    learning_rate: float = option(
+        MISSING,
+        "peak learning rate of the adapter; the method's own by default; in a sweep, grid is the method's own grid",
+        above=0,
+    )
     head_learning_rate: Optional[float] = option(
         None, "peak learning rate of the task head; null is learning_rate", above=0
     )

@@ -7,13 +7,16 @@ import math
 from functools import cache
 from os import W_OK, access, environ
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from ..errors import ConfigError, nearest, unknown
+from ..errors import ConfigError, Unfit, nearest, unknown
 from .schema import RunConfig
+
+if TYPE_CHECKING:
+    from ..methods import Method
 
 
 def typed(config: dict[str, Any]) -> RunConfig:
@@ -171,6 +174,26 @@ def _method_fits_model(config: RunConfig) -> None:
         check_calibration(config.calibration, config.model)
     reason = method.facts.refuses.get(config.model.architecture)
     if reason:
-        raise ConfigError(f"method={config.method.name} can't adapt {config.model.architecture} models: {reason}")
+        raise Unfit(f"method={config.method.name} can't adapt {config.model.architecture} models: {reason}")
+    if method.needs_head and config.task.kind == "generation":
+        raise Unfit(
+            f"method={config.method.name} trains a task head, which a language model doesn't have; use method=lora"
+        )
+    if config.trainer.gradient_checkpointing and not method.facts.checkpointing:
+        raise Unfit(f"method={config.method.name} doesn't work with trainer.gradient_checkpointing=true; turn it off")
     shapes = match_targets(model, config.method.target_modules) if method.adapts_layers else {}
-    method.check(shapes)
+    check_options(config, method, shapes)
+
+
+def check_options(config: RunConfig, method: Method, shapes: dict[str, tuple[int, int]]) -> None:
+    """Unfit if the method's options contradict its target layers (name -> (out, in)) or the positions of the model."""
+    tokens = config.task.max_length + getattr(config.task, "max_new_tokens", 0)
+    if tokens + method.virtual_tokens > config.model.max_positions:
+        raise Unfit(
+            f"method.tokens={method.virtual_tokens} and the task's {tokens} tokens are together above the"
+            f" {config.model.max_positions} positions of model={config.model.name}; lower task.max_length"
+        )
+    try:
+        method.check(shapes)
+    except ConfigError as error:
+        raise Unfit(str(error)) from None

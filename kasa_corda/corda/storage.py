@@ -1,4 +1,4 @@
-"""A trained CorDA or PiSSA adapter on disk in two forms, both read by plain PEFT."""
+"""A trained adapter on a changed base (CorDA, PiSSA, ...) on disk in two forms, both read by plain PEFT."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def save_converted(model: Any, initial: Mapping[str, Adapter], directory: Path, 
         down, up = (f"base_model.model.{layer}.lora_{letter}.weight" for letter in "AB")
         state[down] = torch.cat([state[down], A0.to(state[down])])
         state[up] = torch.cat([state[up], -B0.to(state[up])], dim=1)
-    config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
-    for name in ("rank_pattern", "alpha_pattern"):
-        setattr(config, name, {layer: 2 * value for layer, value in getattr(config, name).items()})
+    factor = 2**0.5 if config.use_rslora else 2  # of alpha, which leaves the scale as it is
+    config.r, config.lora_alpha = 2 * config.r, factor * config.lora_alpha
+    config.rank_pattern = {layer: 2 * rank for layer, rank in config.rank_pattern.items()}
+    config.alpha_pattern = {layer: factor * alpha for layer, alpha in config.alpha_pattern.items()}
     _write(state, config, directory, base)
 
 

@@ -23,6 +23,8 @@ def summed_nll(model: torch.nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor
     device = next(model.parameters()).device
     inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
     labels = batch["labels"].to(device)
+    if getattr(model, "edits_prompts", False):  # LoReFT: not the response's tokens
+        inputs["prompt_labels"] = labels
     following = torch.full_like(labels, IGNORED)
     following[:, :-1] = labels[:, 1:]
     counted = following != IGNORED

@@ -22,7 +22,7 @@ FORMAT = 1
 class OwnMethod(Method):
     """A method that puts modules of its own around modules of the model.
 
-    A wrapper is an ``nn.Module`` with ``wraps = "name of its child that is the original module"``; everything else in it
+    A wrapper is an ``nn.Module`` with ``wraps = "name of the child that is the original module"``; the rest of it
     belongs to the adapter and is stored, trained or not. Wrappers of mergeable methods have ``merged() -> nn.Module``.
     Stored: ``adapter.safetensors`` (adapter, task head, fresh frozen modules) and ``adapter.json`` (method, options,
     targets), which ``load_adapter`` reads.

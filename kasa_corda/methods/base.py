@@ -41,6 +41,8 @@ class AdaptContext:
     batches: Callable[[int, int], Iterator[dict[str, Tensor]]] | None = None
     """``batches(count, size)``: labelled training batches on the computing device, drawn from the seed; None where
     there is no training set"""
+    folder: Path | None = None
+    """where ``prepare`` may keep what an interrupted run, or another process of it, needn't find again"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Facts:
     """model architecture -> why the method can't adapt it"""
     four_bit: bool = False
     """whether it works on a base of packed 4-bit or 8-bit weights"""
+    checkpointing: bool = True
+    """whether it works with gradient checkpointing"""
 
 
 class Method(ABC):
@@ -77,8 +81,23 @@ class Method(ABC):
     calibrated: ClassVar[bool] = False
     """True for methods whose ``prepare`` needs calibration samples (config group ``calibration``)"""
 
+    needs_head: ClassVar[bool] = False
+    """True for methods that train nothing where the model has no task head (a language model)"""
+
+    scaled_by: ClassVar[str | None] = "rank"
+    """the option (a whole number) that ``method.budget`` chooses: more of it, more parameters. None, or an option that
+    the config doesn't have, where nothing scales"""
+
+    LEARNING_RATES: ClassVar[tuple[float, ...]] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    """the grid of ``trainer.learning_rate=grid``: at least five values, log-spaced, around the published ones"""
+
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that the method puts before every input."""
+        return 0
 
     def check(self, shapes: dict[str, tuple[int, int]]) -> None:
         """Raise ConfigError if the options contradict the shapes (name -> (out, in)) of the target layers."""

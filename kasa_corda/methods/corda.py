@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
-from ..config.schema import LowRankConfig, option
+from ..config.schema import option
 from ..corda.presets import PRESETS, scale_of, switches
 from ..errors import KasaCordaError
 from . import METHODS
-from ._peft import PeftMethod, check_rank, lora_arguments
+from ._optimizers import LoraFamilyConfig
+from ._peft import check_rank, lora_arguments
 from .base import AdaptContext, Facts
+from .lora import LoraMethod
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -27,7 +29,7 @@ AS_PRESET = "null is what the preset says"
 
 
 @dataclass
-class CordaConfig(LowRankConfig):
+class CordaConfig(LoraFamilyConfig):
     """Options of both CorDA modes. The switches from ``normalisation`` on are null by default: the preset decides."""
 
     variant: str = option(
@@ -83,11 +85,12 @@ class CordaConfig(LowRankConfig):
     )
 
 
-class Corda(PeftMethod):
+class Corda(LoraMethod):
     """What both modes share."""
 
     Config = CordaConfig
     calibrated = True
+    LEARNING_RATES = (2e-5, 1e-4, 3e-4, 1e-3, 3e-3)
     mode: ClassVar[str]
 
     def __init__(self, config: Any) -> None:
@@ -97,6 +100,7 @@ class Corda(PeftMethod):
 
     def check(self, shapes: dict[str, tuple[int, int]]) -> None:
         check_rank(self.config.rank, shapes, below_full=True)
+        self.check_optimizer()
 
     def prepare(self, model: nn.Module, context: AdaptContext) -> None:
         from ..corda.decomposition import Recipe

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class FullFineTuning(Method):
     facts = Facts("selection", "full fine-tuning", "every parameter")
     adapts_layers = False
+    LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
         for parameter in model.parameters():

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from ..config.schema import LowRankConfig, option
+from ..config.schema import option
 from ..errors import ConfigError
 from ..kasa.notes import truncation_notes
 from ..kasa.presets import CONTROLS, PRESETS, components_cut, described, matched_rank, switches
 from . import METHODS
+from ._optimizers import LoraFamilyConfig, LoraOptimizers
 from ._peft import check_rank, keep_frozen, lora_arguments
-from .base import AdaptContext, Facts, Method
+from .base import AdaptContext, Facts
 from .lora import Lora
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ AS_PRESET = "null is what the preset says"
 
 
 @dataclass
-class KasaConfig(LowRankConfig):
+class KasaConfig(LoraFamilyConfig):
     """Options of KaSA. The switches from ``keep`` on are null by default: the preset decides."""
 
     beta: float = option(1e-4, "weight of the L2 penalty on sigma (paper: L2)", at_least=0)
@@ -76,11 +77,13 @@ class KasaConfig(LowRankConfig):
 
 
 @METHODS.register("kasa")
-class Kasa(Method):
+class Kasa(LoraOptimizers):
     facts = Facts(
         "low rank", "arXiv 2412.06071", "A, B and sigma of every truncated target layer", identity=False, four_bit=True
     )
     Config = KasaConfig
+    rescalable = False
+    LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
     def __init__(self, config: KasaConfig) -> None:
         super().__init__(config)
@@ -99,10 +102,12 @@ class Kasa(Method):
         return self.config.control == "lora_matched"
 
     def variant(self) -> str:
-        return described(self.config)
+        optimizer = [] if self.config.optimizer == "adamw" else [self.config.optimizer]
+        return ", ".join([described(self.config), *optimizer])
 
     def check(self, shapes: dict[str, tuple[int, int]]) -> None:
         check_rank(self.config.rank, shapes)
+        self.check_optimizer()
         if self.config.control in ("no_truncation", "lora_matched"):
             return
         key = "rank" if self.config.truncation_rank is None else "truncation_rank"
@@ -136,6 +141,7 @@ class Kasa(Method):
             still = {"truncation_only": (A, core, B), "sigma_frozen": (core,)}.get(self.config.control, ())
             for parameter in still:
                 parameter.requires_grad_(False)
+        self.hold(adapted)
         return adapted
 
     def auxiliary_loss(self, model: nn.Module) -> Tensor | None:

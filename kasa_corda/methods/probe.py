@@ -19,6 +19,8 @@ FILE = "head.safetensors"
 class LinearProbe(Method):
     facts = Facts("selection", "linear probe", "nothing")
     adapts_layers = False
+    needs_head = True
+    LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
         if not context.head:

@@ -11,7 +11,7 @@ from .families import ARCHITECTURES, Architecture, architecture_of
 
 __all__ = ["ARCHITECTURES", "PRESETS", "linear_shapes", "match_targets", "target_names"]
 
-PRESETS = ("qv", "five", "all_linear")
+PRESETS = ("qv", "five", "all_linear", "kv_down")
 KEY = "method.target_modules"
 Test = Callable[[str], object]
 
@@ -59,8 +59,9 @@ def target_names(architecture: str, preset: str) -> list[str]:
     """The layer names of a preset, as they may be written in ``method.target_modules``.
 
     qv: query and value (GPT-2: the fused c_attn). five: query, key, value, up, down. all_linear: every
-    linear layer of a block. An encoder's feed-forward output is ``layer.*.output.dense``, because the
-    bare ``output.dense`` also ends ``attention.output.dense``. ConfigError for an unknown preset.
+    linear layer of a block. kv_down: key, value, down (IA3's). An encoder's feed-forward output is
+    ``layer.*.output.dense``, because the bare ``output.dense`` also ends ``attention.output.dense``.
+    ConfigError for an unknown preset.
     """
     family = architecture_of({"architecture": architecture})
     if preset not in PRESETS:

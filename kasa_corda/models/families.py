@@ -35,6 +35,11 @@ class Architecture:
     tied: bool = True
     """whether the language-model head usually shares the input embeddings"""
 
+    @property
+    def kv_down(self) -> tuple[str, ...]:
+        """The IA3 paper's targets: key, value (GPT-2: fused with the query) and down projection."""
+        return (*self.five[:-2][-2:], self.five[-1])
+
 
 def _bert_like(
     prefix: str,
