@@ -188,7 +188,7 @@ def _method_fits_model(config: RunConfig) -> None:
 def check_options(config: RunConfig, method: Method, shapes: dict[str, tuple[int, int]]) -> None:
     """Unfit if the method's options contradict its target layers (name -> (out, in)) or the positions of the model."""
     tokens = config.task.max_length + getattr(config.task, "max_new_tokens", 0)
-    if tokens + method.virtual_tokens > config.model.max_positions:
+    if method.virtual_tokens and tokens + method.virtual_tokens > config.model.max_positions:
         raise Unfit(
             f"method.tokens={method.virtual_tokens} and the task's {tokens} tokens are together above the"
             f" {config.model.max_positions} positions of model={config.model.name}; lower task.max_length"
