@@ -121,7 +121,7 @@ def test_an_encoder_is_what_plain_peft_computes_with_the_tokens_placed_first(
     train(trained, "encoder", 3, 1e-2)
     trained.method.save(trained.model, tmp_path, "small")
     plain = PeftModel.from_pretrained(model_of(architecture, labels=True), tmp_path).eval()
-    assert torch.allclose(logits(plain, "encoder"), logits(trained.model, "encoder"), atol=1e-5)
+    torch.testing.assert_close(logits(plain, "encoder"), logits(trained.model, "encoder"), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", INPUTS)
