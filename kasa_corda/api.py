@@ -41,10 +41,9 @@ def adapt(
     """Insert the adapter of a registered method (``kasa``, ``corda_ipa``, ``lora``, ...) into a transformers model.
 
     target_modules: a preset (qv, five, all_linear, kv_down) or layer names, matched from the end; by default the
-    method's own, mostly qv. calibration: batches of model
-    inputs (input_ids, attention_mask), which CorDA needs; with labels for methods that look at gradients. options: keys
-    of the method's config group (rank, alpha, variant, ...). The model is changed in place. ConfigError for an unknown
-    method, option or layer.
+    method's own, mostly qv. calibration: batches of model inputs (input_ids, attention_mask), which CorDA needs; with
+    labels for methods that look at gradients. options: keys of the method's config group (rank, alpha, variant, ...).
+    The model is changed in place. ConfigError for an unknown method, option or layer.
     """
     chosen = METHODS[method]
     options = {"name": method, **options}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed import Packed
 from torch import nn
 
 from kasa_corda.errors import ConfigError, KasaCordaError
@@ -213,26 +214,9 @@ def test_conv1d_is_cut_like_the_linear_layer_it_stands_for():
     torch.testing.assert_close(merged[0].weight.T, merged[1].weight)
 
 
-class FakeQuantised(nn.Linear):
-    """8-bit weights with one scale, offering what PEFT's dequantisation asks for; a subclass as bitsandbytes' are."""
-
-    def __init__(self, dense: nn.Linear) -> None:
-        super().__init__(dense.in_features, dense.out_features)
-        self.scale = dense.weight.data.abs().max() / 127
-        self.W_q = (dense.weight.data / self.scale).round().to(torch.int8)
-        self.weight = nn.Parameter(self.W_q, requires_grad=False)
-        self.bias = dense.bias
-
-    def dequantize(self):
-        return self.W_q.float() * self.scale
-
-    def forward(self, x):
-        return nn.functional.linear(x, self.dequantize(), self.bias)
-
-
 def test_a_quantised_base_is_never_written_to():
     net = Net()
-    net.square = FakeQuantised(net.square)
+    net.square = Packed(net.square)
     packed = net.square.W_q.clone()
     method = kasa(variant="peft")
     model = method.adapt(net, context(["square"]))

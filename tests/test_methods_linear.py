@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
+from packed import Packed
 from small_models import ARCHITECTURES, ENCODERS, small
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -372,23 +373,6 @@ def test_plain_peft_loads_the_lora_form(method: str, architecture: str, rank: in
     assert plain_peft.peft_config["default"].r == (rank or R)
     assert not torch.allclose(model(IDS).logits, small_model(architecture)(IDS).logits, atol=1e-3)
     torch.testing.assert_close(plain_peft(IDS).logits, model(IDS).logits, rtol=1e-4, atol=1e-5)
-
-
-class Packed(nn.Linear):
-    """8-bit weights with one scale, offering what PEFT's unpacking asks for; a subclass as bitsandbytes' are."""
-
-    def __init__(self, dense: nn.Linear) -> None:
-        super().__init__(dense.in_features, dense.out_features)
-        self.scale = dense.weight.data.abs().max() / 127
-        self.W_q = (dense.weight.data / self.scale).round().to(torch.int8)
-        self.weight = nn.Parameter(self.W_q, requires_grad=False)
-        self.bias = dense.bias
-
-    def dequantize(self) -> torch.Tensor:
-        return self.W_q.float() * self.scale
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(x, self.dequantize(), self.bias)
 
 
 @pytest.mark.parametrize("method", METHODS_HERE)

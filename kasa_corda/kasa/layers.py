@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import ConfigError
+from ..grouping import grouped
 from ..spectral import SpectralCache
 from .presets import Switches, components_cut
 from .truncation import Cut, place, truncation_bases
@@ -171,19 +172,14 @@ def truncate(
 
 def _batches(model: nn.Module) -> Iterator[dict[str, KasaLinear]]:
     """Layers that are decomposed together, so that no more than ``AT_ONCE`` bytes are copied or dequantised."""
-    batch: dict[str, KasaLinear] = {}
-    octets = 0
-    for name, layer in layers(model):
-        if layer.get_base_layer().weight.is_meta:
-            continue
-        batch[name] = layer
-        A, _, B = adapter(layer)
-        octets += 4 * A.shape[1] * B.shape[0]
-        if octets > AT_ONCE:
-            yield batch
-            batch, octets = {}, 0
-    if batch:
-        yield batch
+
+    def sized() -> Iterator[tuple[tuple[str, KasaLinear], int]]:
+        for name, layer in layers(model):
+            if not layer.get_base_layer().weight.is_meta:
+                A, _, B = adapter(layer)
+                yield (name, layer), 4 * A.shape[1] * B.shape[0]
+
+    return map(dict, grouped(sized(), AT_ONCE))
 
 
 def computable(weight: Tensor) -> Tensor:

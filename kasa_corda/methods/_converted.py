@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, KasaCordaError
+from ..grouping import grouped
 from ._peft import check_rank
 from .base import AdaptContext
 from .lora import LoraMethod
@@ -68,19 +69,14 @@ class ConvertedLora(LoraMethod):
         """LoRA layers by full name, as many as fit in memory beside their float64 copies."""
         from peft.tuners.lora import LoraLayer
 
-        group: dict[str, Any] = {}
-        size = 0
-        for name, layer in adapted.base_model.model.named_modules():
-            if isinstance(layer, LoraLayer):
-                base: Any = layer.get_base_layer()
-                self.check_weight(name, base)
-                group[name] = layer
-                size += base.weight.numel()
-                if size > AT_ONCE:
-                    yield group
-                    group, size = {}, 0
-        if group:
-            yield group
+        def sized() -> Iterator[tuple[tuple[str, Any], int]]:
+            for name, layer in adapted.base_model.model.named_modules():
+                if isinstance(layer, LoraLayer):
+                    base: Any = layer.get_base_layer()
+                    self.check_weight(name, base)
+                    yield (name, layer), base.weight.numel()
+
+        return map(dict, grouped(sized(), AT_ONCE))
 
     def _start(self, group: dict[str, Any], context: AdaptContext) -> None:
         from ..corda.factors import residual_weight

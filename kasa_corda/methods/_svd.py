@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..grouping import grouped
 from ..kasa.layers import computable
 from ..kasa.truncation import truncation_bases
 from ..spectral import SpectralCache, Subspace
@@ -48,15 +50,8 @@ def factors(W: Tensor, subspace: Subspace) -> tuple[Tensor, Tensor]:
 
 
 def _groups(model: nn.Module, names: Sequence[str]) -> Iterator[list[str]]:
-    group: list[str] = []
-    size = 0
-    for name in names:
+    def sized(name: str) -> tuple[str, int]:
         layer: Any = model.get_submodule(name)
-        out_features, in_features = shape_of(layer)
-        group.append(name)
-        size += out_features * in_features
-        if size > AT_ONCE:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+        return name, math.prod(shape_of(layer))
+
+    return grouped(map(sized, names), AT_ONCE)

@@ -34,6 +34,11 @@ class Evidence:
     squared: bool
     """whether the route went through the Gram matrix, whose condition is that of M squared"""
 
+    @classmethod
+    def unsquared(cls, residuals: Tensor, next_value: float, next_residual: float, norm: float) -> Evidence:
+        """Of a route whose only hidden error is the rounding of M itself."""
+        return cls(residuals, next_value, next_residual, noise=4 * EPS * norm, norm=norm, squared=False)
+
     def error(self, values: Tensor, *, largest: bool) -> float:
         """Bound on the sine of the largest angle to the exact subspace; inf if the cut has no measurable gap."""
         cut = _at_cut(values, largest=largest)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .accuracy import EPS, Evidence
+from .accuracy import Evidence
 from .operand import Operand
 from .solution import Solution, Unsolved, from_block
 
@@ -53,12 +53,5 @@ def svd64(M: Operand, r: int, *, largest: bool) -> Solution:
     chosen = slice(0, r) if largest else slice(M.n - r, M.n)
     beyond = r if largest else M.n - r - 1
     residuals = (M.matrix.T @ left - right.T * values).norm(dim=0)
-    evidence = Evidence(
-        residuals[chosen],
-        float(values[beyond]),
-        float(residuals[beyond]),
-        noise=4 * EPS * norm,
-        norm=norm,
-        squared=False,
-    )
+    evidence = Evidence.unsquared(residuals[chosen], float(values[beyond]), float(residuals[beyond]), norm)
     return Solution(left[:, chosen], values[chosen], evidence)

@@ -49,14 +49,7 @@ def triangular(M: Operand, r: int, *, tolerance: float) -> Solution:
     A: Apply | None = None
     for _ in range(SWEEPS):
         right, values, residuals = _sweep(R, right)
-        evidence = Evidence(
-            residuals[wanted],
-            float(values[r]),
-            float(residuals[r]),
-            noise=4 * EPS * norm,
-            norm=norm,
-            squared=False,
-        )
+        evidence = Evidence.unsquared(residuals[wanted], float(values[r]), float(residuals[r]), norm)
         solution = Solution(right[:, wanted], values[wanted], evidence)
         error = solution.error(largest=False)
         if error <= tolerance or (evidence.at_rounding() and not error < before / 4):
