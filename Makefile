@@ -10,7 +10,7 @@ help:  ## show this list
 
 setup: $(STAMP)  ## build .venv with CPU or CUDA torch as the machine has (about a minute; done once)
 
-$(STAMP): pyproject.toml scripts/setup.sh
+$(STAMP): pyproject.toml scripts/setup.sh scripts/tested-versions.txt
 	@sh scripts/setup.sh $(VENV)
 	@touch $@
 

@@ -21,5 +21,8 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     fi
 fi
 echo "installing kasa_corda and what it needs ..."
-$pip install -q -e '.[dev]'
+$pip install -q -c scripts/tested-versions.txt -e '.[dev]' || {
+    echo "the tested versions (scripts/tested-versions.txt) can't be had here; installing what pyproject.toml allows ..." >&2
+    $pip install -q -e '.[dev]'
+}
 "$venv/bin/python" -c 'import torch; print("torch", torch.__version__, "on", "GPU" if torch.cuda.is_available() else "CPU")'

@@ -336,3 +336,11 @@ def test_wrong_requests_are_refused_before_anything_is_loaded(tmp_path):
     ):
         with pytest.raises((ConfigError, DataError), match=message):
             check_calibration(CalibrationConfig(**{"length": 64, **changes}), model)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_block_is_called_without_a_cache_whatever_its_name(name: str) -> None:
+    from kasa_corda.calibration.blocks import split
+
+    _, call = split((torch.ones(1),), {name: object(), "attention_mask": None})
+    assert call.kwargs == {"attention_mask": None}

@@ -23,6 +23,7 @@ from kasa_corda.methods.base import AdaptContext, count_parameters
 from kasa_corda.models.blocks import BLOCK_PARTS, block_names
 from kasa_corda.models.empty import empty_model, transformers_config
 from kasa_corda.models.families import ARCHITECTURES as FAMILIES
+from kasa_corda.models.key_values import NAME, cache_in
 
 BOTTLENECKS = ("houlsby", "pfeiffer", "adapter_l", "adapter_drop", "parallel_adapter", "series_adapter")
 OWN = (*BOTTLENECKS, "bitfit", "ft_top", "loreft")
@@ -451,8 +452,8 @@ def test_generation_from_a_cache_edits_the_prompt_only(architecture: str) -> Non
     ids, cache, step = prompt, None, prompt
     with torch.no_grad():
         for _ in range(5):
-            out = model(step, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True)
-            cache, step = out.past_key_values, out.logits[:, -1:].argmax(-1)
+            out = model(step, attention_mask=torch.ones_like(ids), use_cache=True, **{NAME: cache})
+            cache, step = cache_in(out), out.logits[:, -1:].argmax(-1)
             marks = torch.full_like(ids, -100)
             marks[:, 4:] = ids[:, 4:]
             whole = model(ids, attention_mask=torch.ones_like(ids), prompt_labels=marks, use_cache=False).logits

@@ -22,6 +22,7 @@ from kasa_corda.evaluation._likelihood import summed_nll
 from kasa_corda.evaluation.perplexity import perplexity
 from kasa_corda.methods import METHODS
 from kasa_corda.models.empty import transformers_config
+from kasa_corda.models.key_values import NAME, cache_in
 from kasa_corda.plan import counted
 
 PROMPTS = ["prefix_tuning", "prompt_tuning", "p_tuning"]
@@ -121,7 +122,24 @@ def test_an_encoder_is_what_plain_peft_computes_with_the_tokens_placed_first(
     train(trained, "encoder", 3, 1e-2)
     trained.method.save(trained.model, tmp_path, "small")
     plain = PeftModel.from_pretrained(model_of(architecture, labels=True), tmp_path).eval()
+    if method == "prefix_tuning":
+        # peft 0.21's own forward pass refuses the encoders of transformers 5.24, which call the cache by another name
+        plain = Prefixed(plain)
     torch.testing.assert_close(logits(plain, "encoder"), logits(trained.model, "encoder"), atol=1e-5, rtol=1e-4)
+
+
+class Prefixed(torch.nn.Module):
+    """A plain PEFT model's base with the keys and values that PEFT makes of its prefix."""
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        keys_and_values = self.plain.get_prompt(len(input_ids))
+        ones = attention_mask.new_ones(len(input_ids), self.plain.active_peft_config.num_virtual_tokens)
+        mask = torch.cat([ones, attention_mask], 1)
+        return self.plain.base_model(input_ids=input_ids, attention_mask=mask, **{NAME: keys_and_values})
 
 
 @pytest.mark.parametrize("method", INPUTS)
@@ -169,7 +187,7 @@ def test_a_cache_gives_the_logits_of_the_whole_text_whatever_the_padding(method:
                 input_ids=torch.tensor([[step]]),
                 attention_mask=mask,
                 position_ids=torch.tensor([[at]]),
-                past_key_values=out.past_key_values,
+                **{NAME: cache_in(out)},
                 **options,
             )
             assert torch.allclose(out.logits[:, -1], whole[:, at], atol=1e-5)

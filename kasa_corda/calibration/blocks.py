@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import KasaCordaError
+from ..models.key_values import NAMES as CACHE_NAMES
 from .collect import Batch, inputs_of
 from .hidden import HiddenStates
 
@@ -149,7 +150,7 @@ def replaced(blocks: Blocks, hidden: HiddenStates) -> Iterator[Callable[[int], N
 
 def split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
     """A block's arguments as hidden states and the rest, without any key-value cache."""
-    named = {name: value for name, value in kwargs.items() if name not in ("hidden_states", "past_key_values")}
+    named = {name: value for name, value in kwargs.items() if name not in ("hidden_states", *CACHE_NAMES)}
     return (args[0], Call(args[1:], named)) if args else (kwargs["hidden_states"], Call((), named))
 
 

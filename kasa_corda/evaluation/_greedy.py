@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ..models.key_values import NAME, cache_in
+
 SHRINK = 0.75
 """the batch is cut down to its unfinished rows once they are at most this share of it"""
 
@@ -58,11 +60,11 @@ def greedy(
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=position,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{NAME: cache},
             )
-            cache = out.past_key_values
+            cache = cache_in(out)
             chosen = out.logits[:, -1].argmax(-1)
             unfinished = set(alive)
             for row, token in zip(rows, chosen.tolist(), strict=True):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ..batches import IGNORED
+from ..models.key_values import cache_in
 
 
 class Positions:
@@ -27,7 +28,7 @@ class Positions:
     def _before(self, model: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """``prompt_labels``: labels that only say where the prompt ends; the model doesn't see them."""
         labels = named.get("prompt_labels", named.get("labels"))
-        past = named.get("past_key_values")
+        past = cache_in(named)
         if past is not None and past.get_seq_length() > 0:
             self.edited = None
         else:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..batches import IGNORED
 from ..errors import ConfigError
 from ..models.families import ARCHITECTURES
+from ..models.key_values import NAME, NAMES, cache_in
 
 
 class VirtualTokens:
@@ -28,21 +29,22 @@ class VirtualTokens:
         labels: Tensor | None = None,
         position_ids: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-        past_key_values: Any = None,
         **options: Any,
     ) -> Any:
         """``input_ids`` (batch, tokens) and what goes with them, as for the model without virtual tokens.
 
-        ``past_key_values`` is what an earlier call returned: its virtual tokens are in it.
+        The cache that an earlier call returned has its virtual tokens in it.
         """
         config = self.active_peft_config
         batch, count = len(input_ids), config.num_virtual_tokens
-        begins = past_key_values is None or past_key_values.get_seq_length() == 0
+        cache = cache_in(options)
+        options = {name: value for name, value in options.items() if name not in NAMES}
+        begins = cache is None or cache.get_seq_length() == 0
         prefix = config.peft_type == PeftType.PREFIX_TUNING
         inserted = count if begins and not prefix else 0
         prompts = self.get_prompt(batch) if begins else None
         if begins and prefix:
-            past_key_values, prompts = prompts, None
+            cache, prompts = prompts, None
         if attention_mask is not None:
             attention_mask = self.with_inserted(attention_mask, attention_mask.new_ones(batch, count))
         if position_ids is not None:
@@ -60,7 +62,7 @@ class VirtualTokens:
             "labels": labels,
             "position_ids": position_ids,
             "token_type_ids": token_type_ids,
-            "past_key_values": past_key_values,
+            NAME: cache,
         }
         options |= {name: value for name, value in optional.items() if value is not None}
         self.virtual_embeddings = prompts
