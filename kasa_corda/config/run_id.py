@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from .schema import field_help
+
 VOLATILE = {
     "": ("data_dir", "run_root", "dry_run", "force", "resume", "tracker", "scale"),
     "model": ("path", "gated"),
@@ -23,16 +25,36 @@ def calibrated(config: dict[str, Any]) -> bool:
     return METHODS[config["method"]["name"]].calibrated
 
 
+def early(settings: dict[str, Any], schema: type) -> dict[str, Any]:
+    """Settings without the keys added after runs had been made (``later`` in their ``option``), at their default."""
+    later = {field.name: field.default for field in field_help(schema) if field.limits.get("later")}
+    return {key: value for key, value in settings.items() if key not in later or value != later[key]}
+
+
+def early_task(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same of a task and of the further tasks it evaluates."""
+    from ..tasks import TASKS
+
+    kept = early(settings, TASKS[settings["family"]].Config)
+    if further := kept.get("also_evaluate"):
+        kept["also_evaluate"] = {name: early_task(task) for name, task in further.items()}
+    return kept
+
+
 def run_id(config: dict[str, Any]) -> str:
     """First 12 hex digits of the sha256 of the canonical JSON of a resolved config.
 
     Paths, trackers, launchers and labels don't count: they can't change the result. A model that
     exists only as a local folder is told apart by a fingerprint of its files.
     """
+    from ..evaluation import EVALUATORS
+
     kept = {key: value for key, value in config.items() if key not in VOLATILE[""]}
     for group, keys in VOLATILE.items():
         if group and isinstance(kept.get(group), dict):
             kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    kept["task"] = early_task(kept["task"])
+    kept["evaluator"] = early(kept["evaluator"], EVALUATORS[kept["evaluator"]["name"]].Config)
     if not calibrated(config):
         kept.pop("calibration", None)
     if (

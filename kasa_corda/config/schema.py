@@ -17,7 +17,8 @@ def option(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field with its explanation and limits; mutable defaults are copied per instance.
 
     Limits, checked by ``config.validate``: ``choices`` (a tuple), ``above`` and ``below`` (exclusive),
-    ``at_least`` and ``at_most`` (inclusive).
+    ``at_least`` and ``at_most`` (inclusive). ``later=True``: the key came after runs had been made; at its default it
+    is left out of the run id, so that these runs keep their names.
     """
     metadata = {"help": help, **limits}
     if isinstance(default, list | dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.schema import EvaluatorConfig
@@ -23,6 +23,15 @@ class Evaluation:
     scores: dict[str, float]
     rows: list[dict[str, Any]]
     """per example: id, prediction, reference, score"""
+    errors: dict[str, float] = field(default_factory=dict)
+    """standard error of each score over the examples, as far as known"""
+
+    def add(self, other: Evaluation) -> None:
+        """Take over scores, errors and columns that another evaluation of the same examples has."""
+        self.scores |= other.scores
+        self.errors |= other.errors
+        for row, columns in zip(self.rows, other.rows, strict=True):
+            row |= columns
 
 
 class Evaluator(ABC):

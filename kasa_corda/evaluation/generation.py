@@ -1,4 +1,4 @@
-"""Generation: greedy answers scored by exact match, and the likelihood of the reference answers.
+"""Generation: answers graded by their task, likelihoods of given continuations, and of the reference answers.
 
 ``answer_likelihood`` is exp(-mean negative log-likelihood per token) of the reference responses, given their prompts,
 over all tokens of a split: the geometric mean of the tokens' probabilities, 1 / perplexity. Unlike the perplexity it
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from ..progress import Progress
     from ..tasks import Example, Task
+    from ._likelihood import Continuation
 
 LIKELIHOOD = "answer_likelihood"
 EXACT_MATCH = "exact_match"
-METRICS = (EXACT_MATCH, LIKELIHOOD)
 
 
 @EVALUATORS.register("generation")
@@ -44,38 +44,44 @@ class GenerationEvaluator(Evaluator):
 
         assert isinstance(task, CausalTask)
         task = task.owner(examples)
-        scores: dict[str, float] = {}
-        rows: list[dict[str, Any]] = [{"id": example.id, "reference": example.label} for example in examples]
+        outcome = Evaluation({}, [{"id": example.id, "reference": example.label} for example in examples])
         was_training = model.training
         model.eval()
-        if only in (None, EXACT_MATCH):
-            texts = self._texts(model, tokenizer, task, examples, progress)
-            predictions = [task.extract(text) for text in texts]
-            scores |= task.score(predictions, [example.label for example in examples])
-            for row, text, prediction in zip(rows, texts, predictions, strict=True):
-                right = float(task.matches(prediction, row["reference"]))
-                # paired statistics read every "score": only those of the run's own task
-                row |= {"prediction": prediction, "text": text, EXACT_MATCH: right}
-                row |= {"score": right} if examples[0].task is None else {}
-        if only in (None, LIKELIHOOD):
-            measured = self._nll(model, tokenizer, task, examples, progress)
-            scores[LIKELIHOOD] = math.exp(-sum(nll for nll, _ in measured) / sum(tokens for _, tokens in measured))
-            for row, (nll, tokens) in zip(rows, measured, strict=True):
-                row |= {"answer_nll": nll / tokens, "answer_tokens": tokens}
+        if only is None or only in task.text_metrics:
+            outcome.add(self._graded_texts(model, tokenizer, task, examples, progress))
+        if task.choice_metrics and (only is None or only in task.choice_metrics):
+            outcome.add(self._graded_continuations(model, tokenizer, task, examples, progress))
+        if only in (None, LIKELIHOOD) and all(example.target for example in examples):
+            outcome.add(self._likelihood(model, tokenizer, task, examples, progress))
         model.train(was_training)
-        return Evaluation(scores, rows)
+        if examples[0].task is not None:  # paired statistics read every "score": only those of the run's own task
+            for row in outcome.rows:
+                row.pop("score", None)
+        return outcome
 
-    def _texts(self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress) -> list[str]:
+    def _graded_texts(
+        self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress
+    ) -> Evaluation:
+        texts = self._texts(model, tokenizer, task, examples, progress)
+        graded: Evaluation = task.grade(examples, texts)
+        for row, generated in zip(graded.rows, texts, strict=True):
+            row |= {"text": generated[0]} | ({"texts": generated} if len(generated) > 1 else {})
+        return graded
+
+    def _texts(
+        self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress
+    ) -> list[list[str]]:
         """Generated texts in the order of ``examples``; batches of similar length, shared out over the processes."""
         from ._greedy import Stopping, greedy
 
         prompts = task.prompts(examples, tokenizer)
-        stopping = Stopping(task.config.max_new_tokens, list(task.config.stop))
+        decoding = task.decoding()
+        stopping = Stopping(decoding.max_new_tokens, decoding.stop)
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         size = self.config.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         with progress.phase("generate", len(prompts), "answer") as phase:
-            return shared_out(
+            texts = shared_out(
                 batches,
                 lambda batch, processes: greedy(
                     model,
@@ -85,27 +91,60 @@ class GenerationEvaluator(Evaluator):
                     lambda count: phase.advance(count * processes),
                 ),
             )
+        return [[text] for text in texts]
 
-    def _nll(
+    def _graded_continuations(
         self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress
-    ) -> list[tuple[float, int]]:
-        """(summed negative log-likelihood in nats, tokens) of every example's reference response."""
+    ) -> Evaluation:
+        from ._likelihood import Continuation
+
+        options = [task.continuations(example) for example in examples]
+        rows = task.continued(examples, options, tokenizer)
+        measured = iter([Continuation(*found) for found in self._measured(model, tokenizer, rows, "compare", progress)])
+        scored: list[list[Continuation]] = [[next(measured) for _ in texts] for texts in options]
+        graded: Evaluation = task.grade_continuations(examples, scored)
+        return graded
+
+    def _likelihood(
+        self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress
+    ) -> Evaluation:
+        rows = task.reference_rows(examples, tokenizer)
+        measured = self._measured(model, tokenizer, rows, "score answers", progress)
+        nll, tokens = sum(n for n, _, _ in measured), sum(t for _, t, _ in measured)
+        value = math.exp(-nll / tokens)
+        return Evaluation(
+            {LIKELIHOOD: value},
+            [{"answer_nll": n / t, "answer_tokens": t} for n, t, _ in measured],
+            {LIKELIHOOD: value * _ratio_error([n for n, _, _ in measured], [t for _, t, _ in measured])},
+        )
+
+    def _measured(
+        self, model: Any, tokenizer: Any, rows: list[dict[str, Any]], name: str, progress: Progress
+    ) -> list[tuple[float, int, bool]]:
+        """(summed negative log-likelihood in nats, tokens, whether all are the most likely) of every row's labels."""
         import torch
 
         from ..batches import Collator
-        from ._likelihood import bounded_batches, summed_nll
+        from ._likelihood import bounded_batches, scored_labels
 
-        rows = task.reference_rows(examples, tokenizer)
         collate = Collator(tokenizer)
         batches = bounded_batches([len(row["input_ids"]) for row in rows], self.config.batch_size)
-        with torch.inference_mode(), progress.phase("score answers", len(batches), "batch") as phase:
+        with torch.inference_mode(), progress.phase(name, len(batches), "batch") as phase:
 
-            def work(batch: Sequence[int], processes: int) -> list[tuple[float, int]]:
-                sums, counts = summed_nll(model, collate([rows[i] for i in batch]))
+            def work(batch: Sequence[int], processes: int) -> list[tuple[float, int, bool]]:
+                sums, counts, greedy = scored_labels(model, collate([rows[i] for i in batch]))
                 phase.advance(processes)
-                return list(zip(sums.tolist(), counts.tolist(), strict=True))
+                return list(zip(sums.tolist(), counts.tolist(), greedy.tolist(), strict=True))
 
             return shared_out(batches, work)
+
+
+def _ratio_error(sums: Sequence[float], counts: Sequence[int]) -> float:
+    """Standard error over examples of sum(sums) / sum(counts) (linearised ratio)."""
+    from .errors import of_mean
+
+    mean, ratio = sum(counts) / len(counts), sum(sums) / sum(counts)
+    return of_mean([(s - ratio * c) / mean for s, c in zip(sums, counts, strict=True)])
 
 
 def shared_out(batches: Sequence[Sequence[int]], work: Callable[[Sequence[int], int], Sequence[Any]]) -> list[Any]:

