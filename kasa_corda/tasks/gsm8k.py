@@ -1,4 +1,9 @@
-"""GSM8K (Cobbe et al. 2021): grade-school word problems, worked solutions, one number as the answer."""
+"""GSM8K (Cobbe et al. 2021): grade-school word problems, worked solutions, one number as the answer.
+
+``exact_match`` reads the answer as task.marker and task.number say. Beside it stand ``exact_match_paper``, what the
+script of MetaMath, PiSSA and CorDA counts, and ``exact_match_robust`` (kasa_corda/evaluation/math), which also takes
+answers behind "####", in \\boxed or at the end of a text, and compares by value.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,12 @@ from fractions import Fraction
 from ..config.schema import option
 from ..errors import ConfigError, DataError
 from ..evaluation.answers import after_last, first_number, paper_number
+from ..evaluation.base import Evaluation
+from ..evaluation.generation import EXACT_MATCH
 from . import TASKS
 from ._causal import CausalConfig, CausalTask
 from ._rows import Row
+from ._rules import PAPER, ROBUST, add_rule
 from .base import Example
 
 GOLD = "####"
@@ -35,6 +43,10 @@ class Gsm8kConfig(CausalConfig):
 @TASKS.register("gsm8k")
 class Gsm8k(CausalTask):
     Config = Gsm8kConfig
+
+    @property
+    def text_metrics(self) -> tuple[str, ...]:
+        return (EXACT_MATCH, PAPER, ROBUST)
 
     def check(self) -> None:
         super().check()
@@ -63,3 +75,17 @@ class Gsm8k(CausalTask):
 
     def matches(self, prediction: str | None, accepted: list[str]) -> bool:
         return prediction is not None and any(Fraction(prediction) == Fraction(answer) for answer in accepted)
+
+    def grade(self, examples: list[Example], texts: list[list[str]]) -> Evaluation:
+        from ..evaluation.math.equivalence import equivalent
+        from ..evaluation.math.extraction import PAPER_MARKER, robust_answer
+
+        evaluation = super().grade(examples, texts)
+        golds = [example.label[0] for example in examples]
+        behind = [after_last(first, PAPER_MARKER) for first, *_ in texts]
+        papers = [None if rest is None else paper_number(rest) for rest in behind]
+        same = [number is not None and number == Fraction(gold) for number, gold in zip(papers, golds, strict=True)]
+        add_rule(evaluation, PAPER, [None if number is None else str(number) for number in papers], same)
+        robust = [robust_answer(first, self.config.marker) for first, *_ in texts]
+        add_rule(evaluation, ROBUST, robust, [equivalent(*pair) for pair in zip(robust, golds, strict=True)])
+        return evaluation

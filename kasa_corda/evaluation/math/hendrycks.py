@@ -39,7 +39,7 @@ def normal_form(text: str) -> str | None:
         text = text.replace(old, new)
     if text.count(UNIT) > 1:
         return None
-    text = text.partition(UNIT)[0].replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
+    text = text.partition(UNIT)[0].replace("\\%", "").replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
     if not text:
         return text
     if text[0] == ".":
@@ -65,7 +65,7 @@ def _braced_roots(text: str) -> str | None:
 
 
 def _braced_fractions(text: str) -> str | None:
-    """\\frac12 -> \\frac{1}{2}, \\frac1{72} -> \\frac{1}{72}; unchanged where one has half a fraction, None for none."""
+    """\\frac12 -> \\frac{1}{2}, \\frac1{72} -> \\frac{1}{72}; unchanged if half of one is missing, None if all is."""
     result, *rest = text.split("\\frac")
     for part in rest:
         if not part:
