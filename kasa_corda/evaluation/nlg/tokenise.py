@@ -28,45 +28,49 @@ RENAMED = {
     **{"£": "#", "€": "$", "½": "1/2", "¼": "1/4", "¾": "3/4", "(": "-lrb-", ")": "-rrb-"},
     **{"[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"},
 }
-QUOTES = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "\u00a0": " "})
+QUOTES = str.maketrans({"“": '"', "”": '"', "\u2018": "'", "\u2019": "'", "\u00a0": " "})
 SPLIT_WORDS = {
     word.replace(" ", ""): word.split()
     for word in ("can not", "gon na", "wan na", "got ta", "gim me", "lem me", "'t is", "'t was", "d' ye", "more 'n")
 }
 
-_ABBREVIATIONS = "mr mrs ms dr st prof rev gen capt lt sgt col gov hon rep sen mt dept univ assn bros vs e.g i.e al cf ave"
-_ALSO_LAST = "etc inc co corp ltd rd blvd jr sr jan feb mar apr jun jul aug sept sep oct nov dec mon tue tues wed thu thurs fri"
+_ABBREVIATIONS = (
+    "mr mrs ms dr st prof rev gen capt lt sgt col gov hon rep sen mt dept univ assn bros vs e.g i.e al cf ave etc inc "
+    "co corp ltd rd blvd jr sr jan feb mar apr jun jul aug sept sep oct nov dec mon tue tues wed thu thurs fri"
+)
+_STARTERS = "A|An|And|As|At|But|He|I|If|In|It|On|One|She|So|That|The|Then|There|They|This|We|What|When|You"
 _LETTER = r"[^\W\d_]"
-_WORD = rf"(?:[dol]'(?={_LETTER}{{2}}))?[^\W_]+(?:_[^\W_]+)*"
+_PART = rf"(?:[dols]'(?={_LETTER}{{2}}))?[^\W_]+(?:_[^\W_]+)*"
+_WORD = rf"{_PART}(?:-{_PART})*(?:/{_PART}(?:-{_PART})*){{0,2}}"
 GRAMMAR = re.compile(
     "|".join(
         (
             r"(?:https?://|www\.)[^\s\"<>|(){}]+[^\s\"<>|.!?(){},;:-]",
             r"[^\s@,;:\"'()<>]+@[^\s@,;:\"'()<>]+\.[a-z]+",
             r"[@#][a-z_]\w*",
-            r"<[^\s<>]+>",
+            r"</?[a-z][^\s<>]*>",
             r"\.{3,}|…|\. \. \.",
             rf"(?:{'|'.join(map(re.escape, _ABBREVIATIONS.split()))})\.(?!\w)",
-            rf"(?:{'|'.join(_ALSO_LAST.split())})\.(?=\s+[^A-Z\s]|[,;:])",
             rf"(?<![^\W_])(?:{_LETTER}\.)+{_LETTER}(?!\w)\.?",
-            r"\d+/\d+(?:/\d+)?(?!\w)",
+            rf"(?-i:(?<!\w)[A-Z])\.(?!\s+(?-i:{_STARTERS})\b)(?=\s+\S)",
+            rf"\d+/(?:\d+/\d+(?!\w)|{_WORD})",
             r"'\d\ds?(?!\w)",
-            r"(?<![\w)])[-+]?(?:\d+(?:[.,:]\d+)*|\.\d+)(?:-\d+(?:[.,:]\d+)*)*(?![\w-])(?:\.(?=[,;:]))?",
-            r"(?<![\w)])[-+]?\d+(?:[.,:]\d+)+(?=[a-z])",
+            r"(?:\+|(?<![\w)])-|-(?=\.\d))?(?:\d+(?:[.,:]\d+)*|\.\d+)(?:-\d+(?:[.,:]\d+)*)*(?![\w-]|[.,:]\d)(?:\.(?=[,;:]))?",
+            r"(?:\+|(?<![\w)])-)?\d+(?:[.,:]\d+)+(?=[a-z])",
             r"[a-z](?:&[a-z])+(?![a-z])|[a-z]{1,2}&[a-z](?![a-z])",
             rf"{_LETTER}+(?=n't(?!\w))",
             r"n't(?!\w)|'(?:s|m|d|re|ve|ll)(?!\w)",
-            rf"{_WORD}(?:[-/]{_WORD})*(?:\.{_LETTER}+(?:[-/]{_WORD})*)*(?:\.(?=[,;:]))?",
+            rf"{_WORD}(?:\.(?={_LETTER}){_WORD})*(?:\.(?=[,;:]))?",
             r"\.\d+",
-            r"-{2,}|[–—]",
+            r"-{2,}|[\u2013\u2014]",
             r"[!?]+",
             r"\*+",
-            r"[^\s\w]|_+",
+            r"[^\s\w\U00010000-\U0010ffff]|_+",  # what the tokeniser has no rule for, it drops
         )
     ),
     re.IGNORECASE,
 )
-DASHES = re.compile(r"-{2,}|[–—]")
+DASHES = re.compile(r"-{2,}|[\u2013\u2014]")
 DOTS = re.compile(r"\.{3,}|…|\. \. \.")
 
 
