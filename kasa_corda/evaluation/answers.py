@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import string
+from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 
 NUMBER = re.compile(
@@ -14,6 +16,13 @@ PAPER_NUMBER = re.compile(r"[-+]?\d*[.,/]?\d+", re.ASCII)
 ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 HARNESS_ARTICLES = re.compile(r"\ban|a|the\b")
 """as first written in lm-evaluation-harness' nq_open (version 0): deletes every letter a"""
+HARNESS_NOTHING = re.compile(r"(?!)")
+HARNESS_RULES = {
+    "nq_open": HARNESS_ARTICLES,
+    "nq_open_4": re.compile(r"\b(?:The |the |An |A |a |an )"),
+    "triviaqa": HARNESS_NOTHING,
+}
+"""what lm-evaluation-harness' exact match deletes from both texts: nq_open as first written, its version 4, triviaqa"""
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -64,3 +73,35 @@ def same_answer(prediction: str, accepted: list[str], articles: str = "words") -
     """Whether a prediction equals any accepted answer after ``normalised``; an empty one never does."""
     ours = normalised(prediction, articles)
     return bool(ours) and any(ours == normalised(answer, articles) for answer in accepted)
+
+
+def harness_match(text: str, accepted: Sequence[str], rule: str) -> bool:
+    """lm-evaluation-harness' exact match under one of HARNESS_RULES, without case and punctuation.
+
+    Only white space in front of the generated text is dropped, and texts of which nothing is left are equal.
+    """
+
+    def bare(given: str) -> str:
+        return HARNESS_RULES[rule].sub("", given).lower().translate(PUNCTUATION)
+
+    ours = bare(text.lstrip())
+    return any(ours == bare(answer) for answer in accepted)
+
+
+def token_f1(prediction: str, accepted: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall over the words of ``normalised`` texts, the best over accepted answers.
+
+    Rajpurkar et al. 2016 (SQuAD), section 6.1.
+    """
+    return max((_overlap(normalised(prediction).split(), normalised(answer).split()) for answer in accepted), default=0)
+
+
+def _overlap(ours: list[str], theirs: list[str]) -> float:
+    shared = (Counter(ours) & Counter(theirs)).total()
+    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
+
+
+def first_word(text: str, words: Sequence[str]) -> str | None:
+    """Whichever of ``words`` stands first in a text, exactly as written and also inside longer words; None if none."""
+    found = re.search("|".join(map(re.escape, words)), text) if words else None
+    return found[0] if found else None

@@ -24,7 +24,19 @@ class Perplexity:
     """mean negative log-likelihood per predicted token, in nats"""
     tokens: int
     """predicted tokens: all but the first of each window"""
-    windows: int
+    rows: list[tuple[float, int]]
+    """per window, in the order of the text: summed negative log-likelihood in nats, predicted tokens"""
+
+    @property
+    def windows(self) -> int:
+        return len(self.rows)
+
+    @property
+    def error(self) -> float:
+        """Standard error of ``nll`` over the windows; of exp(nll) and exp(-nll) the relative one."""
+        from .errors import of_ratio
+
+        return of_ratio([nll for nll, _ in self.rows], [tokens for _, tokens in self.rows])
 
 
 def perplexity(
@@ -57,13 +69,14 @@ def perplexity(
     batches = bounded_batches([len(piece) for piece in pieces], batch_size, tokens=batch_size * window)
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0
+    rows: dict[int, tuple[float, int]] = {}
     screen = progress or Progress(show=False)
     with torch.inference_mode(), screen.phase("perplexity", len(batches), "batch") as phase:
         for batch in batches:
             sums, counts = summed_nll(model, collate([scored_row(pieces[i], 1, len(pieces[i])) for i in batch]))
-            total, tokens = total + float(sums.sum()), tokens + int(counts.sum())
+            rows |= dict(zip(batch, zip(sums.tolist(), counts.tolist(), strict=True), strict=True))
             phase.advance()
     model.train(was_training)
-    nll = total / tokens
-    return Perplexity(math.exp(nll) if nll < 700 else math.inf, nll, tokens, len(pieces))
+    tokens = sum(count for _, count in rows.values())
+    nll = sum(summed for summed, _ in rows.values()) / tokens
+    return Perplexity(math.exp(nll) if nll < 700 else math.inf, nll, tokens, [rows[i] for i in range(len(pieces))])
