@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from .errors import KasaCordaError
 
+PREDICTIONS = "predictions"
 STATES = ("queued", "running", "finished", "failed", "interrupted")
 
 
@@ -86,7 +87,7 @@ class RunDirectory:
 
     def predictions(self, split: str) -> list[dict[str, Any]]:
         """Rows (id, prediction, reference, score) of one evaluated split; empty if not saved."""
-        return _read_jsonl(self.path / "predictions" / f"{split}.jsonl")
+        return _read_jsonl(self.path / PREDICTIONS / f"{split}.jsonl")
 
     def write_config(self, config: dict[str, Any]) -> None:
         write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -115,7 +116,7 @@ class RunDirectory:
 
     def write_predictions(self, split: str, rows: Iterable[dict[str, Any]]) -> None:
         lines = (json.dumps(row, ensure_ascii=False, default=_plain) for row in rows)
-        write_atomically(self.path / "predictions" / f"{split}.jsonl", "\n".join(lines) + "\n")
+        write_atomically(self.path / PREDICTIONS / f"{split}.jsonl", "\n".join(lines) + "\n")
 
     def write_layers(self, rows: Iterable[dict[str, Any]]) -> None:
         """One line per adapted layer: what preparing it found and did (see docs/kasa.md, docs/corda.md)."""
@@ -128,7 +129,7 @@ class RunDirectory:
 
     def forget(self) -> None:
         """Drop what an earlier attempt left, for ``force=true``."""
-        for name in ("checkpoint", "checkpoint.old", "preparation", "adapter", "predictions"):
+        for name in ("checkpoint", "checkpoint.old", "preparation", "adapter", PREDICTIONS):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("result.json", "metrics.jsonl", "layers.jsonl", "status.json"):
             (self.path / name).unlink(missing_ok=True)

@@ -53,15 +53,14 @@ class TrainedRun:
         return answers
 
     def _generate(self, examples: list[Example], batch_size: int) -> list[dict[str, Any]]:
-        from .evaluation._greedy import Stopping, greedy
+        from .evaluation._batching import BatchSize, Request
+        from .evaluation._generate import generate
         from .tasks._causal import CausalTask
 
         assert isinstance(self.task, CausalTask)
         prompts = self.task.prompts(examples, self.tokenizer)
-        stopping = Stopping(self.task.config.max_new_tokens, list(self.task.config.stop))
-        generated: list[str] = []
-        for start in range(0, len(prompts), batch_size):
-            generated += greedy(self.model, self.tokenizer, prompts[start : start + batch_size], stopping)
+        requests = [Request(example.id, ids) for example, ids in zip(examples, prompts, strict=True)]
+        generated = generate(self.model, self.tokenizer, requests, self.task.decoding(), BatchSize(batch_size))
         return [{"answer": self.task.extract(text), "generated": text} for text in generated]
 
     def _answer(self, prediction: Any, logits: Any) -> dict[str, Any]:
@@ -90,6 +89,7 @@ def load_run(path: str | Path) -> TrainedRun:
     """Load the adapter of a finished run onto its base model."""
     import torch
 
+    from .data import data_folder
     from .methods import METHODS
     from .models.loading import load_model
     from .seeds import seed_everything
@@ -108,6 +108,9 @@ def load_run(path: str | Path) -> TrainedRun:
     seed_everything(config.seed)
     loaded = load_model(asdict(config.model), task.num_labels, config.task.kind)
     method = METHODS[config.method.name](config.method)
+    task.fit_into(config.model.max_positions - method.virtual_tokens)
+    if getattr(config.task, "few_shot", 0):
+        task.load(data_folder(config), config.selection)
     model = method.load(loaded.model, directory.path / "adapter").eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return TrainedRun(config, result, model.to(device), loaded.tokenizer, task, method)

@@ -185,7 +185,8 @@ def test_train_save_load_predict_and_what_is_forgotten(train, capsys):
     steps = ["trainer.max_steps=5", "trainer.batch_size=8", "task.test_examples=6", "task.also_evaluate=[nq_open]"]
     result, directory = train("method=lora", "method.rank=4", "method.target_modules=all_linear", *steps)
     names = ("exact_match", "answer_likelihood")
-    assert set(result["best"]["test"]) == {*names, *(f"nq_open_{name}" for name in names)}
+    rules = ("exact_match_paper", "exact_match_robust")
+    assert set(result["best"]["test"]) == {*names, *rules, "nq_open_f1", *(f"nq_open_{name}" for name in names)}
     assert (
         set(result["best"]["select"]) == {"answer_likelihood"} and 0 < result["best"]["test"]["answer_likelihood"] < 1
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import EVALUATORS
 from .base import Evaluation, Evaluator
+from .metrics import standard_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +37,11 @@ class ClassificationEvaluator(Evaluator):
             {"id": example.id, "prediction": p, "reference": y, "score": self._score(task, p, y)}
             for example, p, y in zip(examples, predictions, references, strict=True)
         ]
-        return Evaluation(task.score(predictions, references), rows)
+        scores = task.score(predictions, references)
+        errors = {} if only else {name: standard_error(name, predictions, references) for name in scores}
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        settings = {"backend": "hf", "batch_size": self.config.batch_size, "dtype": dtype}
+        return Evaluation(scores, rows, errors, settings=settings)
 
     def _predict(
         self,

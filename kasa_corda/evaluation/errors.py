@@ -14,6 +14,12 @@ def of_mean(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
+def of_ratio(sums: Sequence[float], counts: Sequence[int]) -> float:
+    """Standard error over examples of sum(sums) / sum(counts) (linearised ratio)."""
+    mean, ratio = sum(counts) / len(counts), sum(sums) / sum(counts)
+    return of_mean([(s - ratio * c) / mean for s, c in zip(sums, counts, strict=True)])
+
+
 def bootstrap(
     statistic: Callable[[np.ndarray], float], count: int, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> float:

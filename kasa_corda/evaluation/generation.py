@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Optional
 
+from ..config.schema import EvaluatorConfig, TaskConfig, option
+from ..errors import ConfigError
 from . import EVALUATORS
-from .base import Evaluation, Evaluator
+from .base import Evaluation, Evaluator, WithinRun
+from .errors import of_ratio
+from .sandbox.choice import CHOICES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,15 +26,61 @@ if TYPE_CHECKING:
 
     from ..progress import Progress
     from ..tasks import Example, Task
+    from ._batching import BatchSize
     from ._likelihood import Continuation
 
 LIKELIHOOD = "answer_likelihood"
 EXACT_MATCH = "exact_match"
 
 
+@dataclass
+class GenerationConfig(EvaluatorConfig):
+    """Generation."""
+
+    sandbox: str = option(
+        "auto",
+        "where generated code runs; auto is bubblewrap or, without it, unshare: never in this process, and never in"
+        " rlimit, which is weaker, unless that is asked for by name",
+        choices=CHOICES,
+        later=True,
+    )
+    backend: str = option(
+        "hf",
+        "what generates: hf is transformers in this process, vllm an environment of its own (likelihoods stay with hf)",
+        choices=("hf", "vllm"),
+        later=True,
+    )
+    vllm_python: Optional[str] = option(
+        None, "python of the environment that has vllm, such as /path/to/venv/bin/python", later=True
+    )
+
+
 @EVALUATORS.register("generation")
 class GenerationEvaluator(Evaluator):
+    Config = GenerationConfig
     kinds = ("generation",)
+
+    def check(self, task: TaskConfig) -> None:
+        super().check(task)
+        beams = getattr(task, "num_beams", 1)
+        if self.config.backend == "vllm" and beams > 1:
+            raise ConfigError(
+                f"task.num_beams={beams}: vLLM's beam search is not that of transformers; use evaluator.backend=hf"
+            )
+
+    def ready(self, task: TaskConfig) -> None:
+        from .vllm_backend import probe
+
+        if self.config.backend == "vllm":
+            probe(self.config.vllm_python)
+        from ..tasks import TASKS
+        from ..tasks._causal import CausalTask
+
+        owner = TASKS[task.family](task)
+        assert isinstance(owner, CausalTask)
+        for each in (owner, *owner.further.values()):
+            assert isinstance(each, CausalTask)
+            each.ready(self.config)
 
     def evaluate(
         self,
@@ -47,6 +99,9 @@ class GenerationEvaluator(Evaluator):
         outcome = Evaluation({}, [{"id": example.id, "reference": example.label} for example in examples])
         was_training = model.training
         model.eval()
+        if whole := task.evaluated(model, tokenizer, examples, self.config.batch_size, progress):
+            model.train(was_training)
+            return whole
         if only is None or only in task.text_metrics:
             outcome.add(self._graded_texts(model, tokenizer, task, examples, progress))
         if task.choice_metrics and (only is None or only in task.choice_metrics):
@@ -62,36 +117,45 @@ class GenerationEvaluator(Evaluator):
     def _graded_texts(
         self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress
     ) -> Evaluation:
-        texts = self._texts(model, tokenizer, task, examples, progress)
+        texts, settings = self._texts(model, tokenizer, task, examples, progress)
+        while later := task.next_turn(examples, texts):
+            answers, _ = self._texts(model, tokenizer, task, later, progress)
+            texts = [before + new for before, new in zip(texts, answers, strict=True)]
+        task.equip(self.config, progress)
         graded: Evaluation = task.grade(examples, texts)
         for row, generated in zip(graded.rows, texts, strict=True):
             row |= {"text": generated[0]} | ({"texts": generated} if len(generated) > 1 else {})
+        graded.settings |= settings | {"batch_size_used": self.size.rows}
+        graded.notes += self.size.notes()
         return graded
 
     def _texts(
         self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress
-    ) -> list[list[str]]:
-        """Generated texts in the order of ``examples``; batches of similar length, shared out over the processes."""
-        from ._greedy import Stopping, greedy
+    ) -> tuple[list[list[str]], dict[str, Any]]:
+        """The generated texts of every example, and how they were made."""
+        from ._texts import Writer
 
-        prompts = task.prompts(examples, tokenizer)
-        decoding = task.decoding()
-        stopping = Stopping(decoding.max_new_tokens, decoding.stop)
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        size = self.config.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        with progress.phase("generate", len(prompts), "answer") as phase:
-            texts = shared_out(
-                batches,
-                lambda batch, processes: greedy(
-                    model,
-                    tokenizer,
-                    [prompts[i] for i in batch],
-                    stopping,
-                    lambda count: phase.advance(count * processes),
-                ),
-            )
-        return [[text] for text in texts]
+        prompts, decoding = task.prompts(examples, tokenizer), task.decoding()
+        run = self.run or WithinRun()
+        writer = Writer(
+            model,
+            tokenizer,
+            self.size,
+            self.config.backend,
+            self.config.vllm_python,
+            run.method,
+            run.folder,
+            run.journal,
+        )
+        texts = writer.texts(prompts, examples, decoding, progress)
+        return texts, writer.settings(prompts, decoding)
+
+    @cached_property
+    def size(self) -> BatchSize:
+        """The batch size, which lasts as long as this evaluator where memory made it smaller."""
+        from ._batching import BatchSize
+
+        return BatchSize(self.config.batch_size)
 
     def _graded_continuations(
         self, model: Any, tokenizer: Any, task: Any, examples: list[Example], progress: Progress
@@ -115,7 +179,7 @@ class GenerationEvaluator(Evaluator):
         return Evaluation(
             {LIKELIHOOD: value},
             [{"answer_nll": n / t, "answer_tokens": t} for n, t, _ in measured],
-            {LIKELIHOOD: value * _ratio_error([n for n, _, _ in measured], [t for _, t, _ in measured])},
+            {LIKELIHOOD: value * of_ratio([n for n, _, _ in measured], [t for _, t, _ in measured])},
         )
 
     def _measured(
@@ -137,14 +201,6 @@ class GenerationEvaluator(Evaluator):
                 return list(zip(sums.tolist(), counts.tolist(), greedy.tolist(), strict=True))
 
             return shared_out(batches, work)
-
-
-def _ratio_error(sums: Sequence[float], counts: Sequence[int]) -> float:
-    """Standard error over examples of sum(sums) / sum(counts) (linearised ratio)."""
-    from .errors import of_mean
-
-    mean, ratio = sum(counts) / len(counts), sum(sums) / sum(counts)
-    return of_mean([(s - ratio * c) / mean for s, c in zip(sums, counts, strict=True)])
 
 
 def shared_out(batches: Sequence[Sequence[int]], work: Callable[[Sequence[int], int], Sequence[Any]]) -> list[Any]:
