@@ -37,6 +37,8 @@ bench: setup  ## rerun the benchmarks this machine can, print one table, write d
 ifeq ($(GPU),yes)
 	@$(PYTHON) benchmarks/kasa_init.py
 	@$(PYTHON) benchmarks/corda_stream.py
+	@$(PYTHON) benchmarks/method_step.py --model smollm2
+	@$(PYTHON) benchmarks/method_step.py --model 7b
 else
 	@$(PYTHON) benchmarks/kasa_init.py --model minilm
 	@$(PYTHON) benchmarks/kasa_init.py --model smollm2

@@ -50,6 +50,8 @@ class Result:
     notes: list[str] = field(default_factory=list)
     table: list[dict[str, Any]] = field(default_factory=list)
     """further rows of the same measurement (ranks, shapes, models)"""
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """row -> side -> its samples, where the rows were measured one by one; stored, not shown"""
 
     def write(self, results: Path = RESULTS) -> Path:
         """Store it with command, date, device and versions, print one line, and return the path."""

@@ -93,7 +93,7 @@ class TestRenderers:
         make_run(tmp_path, method="kasa", state="failed", status={"error": "out of memory"})
         report = build_report([tmp_path])
         text = page(report.tables, report.records)
-        assert text.count("<svg") == 3 and "python run.py method=lora" in text
+        assert text.count("<svg") == 4 and "python run.py method=lora" in text
         assert "out of memory" in text and "currentColor" in text and "xmlns" not in text
 
     def test_latex_escapes(self, evil_report: Report) -> None:
@@ -186,6 +186,16 @@ class TestConsole:
         assert "60.00" in text and "impossible: glue/rte" in text and "\x1b" not in text
         assert "1 of 2 cells finished, 1 impossible" in text
         assert all(len(line) <= 80 for line in text.splitlines() if "rank is too large" not in line)
+
+    def test_a_sweep_names_learning_rate_and_label_only_where_cells_differ_in_them(self) -> None:
+        same = {"task": "glue/rte", "model": "minilm", "method": "lora", "seed": 0, "state": "finished", "score": 0.6}
+        cells = [{**same, "learning_rate": rate, "label": None} for rate in (1e-3, 3e-3)]
+        text = as_text(lambda console: print_sweep(cells, console))
+        assert "learning rate" in text and "0.003" in text and "label" not in text
+        cells = [{**same, "learning_rate": 1e-3, "label": label} for label in (None, "base")]
+        cells[1] |= {"state": "failed", "error": "out of memory"}
+        text = as_text(lambda console: print_sweep(cells, console))
+        assert "learning rate" not in text and "failed: glue/rte minilm lora label=base seed=0: out of memory" in text
 
     def test_the_summary_fits_80_columns(self, tmp_path: Path) -> None:
         make_scores(

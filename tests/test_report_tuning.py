@@ -13,6 +13,7 @@ from kasa_corda.errors import ConfigError, DataError
 from kasa_corda.report import Report, build_report, write_report
 from kasa_corda.report.__main__ import main
 from kasa_corda.report.frames import runs_frame
+from kasa_corda.report.grids import choice_grid
 from kasa_corda.report.html import page
 from kasa_corda.report.render import latex, markdown
 
@@ -75,6 +76,26 @@ class TestTuned:
             tried(tmp_path, "lora", rate, [rate], [0.5], selection="paper")
         (table,) = build_report([tmp_path], tuned=["learning_rate"]).tables
         assert "held out" not in table.caption and "Optimistic" in table.caption
+
+    def test_a_choice_made_at_one_seed_and_repeated_is_kept_and_its_task_by_task_value_is_no_note(
+        self, tmp_path: Path
+    ) -> None:
+        for task, best in (("glue/rte", 0.01), ("glue/cola", 0.1)):
+            for rate in (0.001, 0.01, 0.1):
+                seeds = 3 if rate == best else 1
+                tried(tmp_path, "lora", rate, [0.7 if rate == best else 0.6] * seeds, [0.5] * seeds, task=task)
+        (table,) = build_report([tmp_path], tuned=["learning_rate"]).tables
+        (row,) = table.rows
+        assert [group.n for group in row.groups.values()] == [3, 3]
+        assert [row[-1].text for row in choice_grid(table)[1]].count("yes") == 1
+        assert not any("settings that differ by task" in note for note in table.notes)
+
+    def test_more_seeds_for_a_worse_setting_do_not_pass_for_a_choice(self, tmp_path: Path) -> None:
+        for rate, select in ((0.001, [0.9]), (0.01, [0.6, 0.6, 0.6]), (0.1, [0.5])):
+            tried(tmp_path, "lora", rate, select, [0.5] * len(select))
+        (table,) = build_report([tmp_path], tuned=["learning_rate"]).tables
+        marks = [row[-1].text for row in choice_grid(table)[1]]
+        assert marks == ["", "yes, though 0.001 did better over the seeds of both", ""]
 
     def test_a_setting_that_lost_seeds_is_not_chosen(self, tmp_path: Path) -> None:
         tried(tmp_path, "lora", 0.001, [0.5, 0.5], [0.5, 0.5])

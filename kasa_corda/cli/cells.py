@@ -32,6 +32,8 @@ class Cell:
     error: str | None = None
     left_out: str | None = None
     """why a method that only a group of methods brought in does not fit the model or the task"""
+    tuned_seeds: tuple[int, ...] = ()
+    """seeds to run it with if its learning rate is the best of its kind (``cli.tuned``)"""
 
     def check(self, optional: Container[str] = ()) -> None:
         """Name the run directory, or record why the combination is impossible; ``optional`` methods need not fit."""
@@ -61,8 +63,13 @@ class Cell:
             if state == "finished" and (result := self.directory.result()):
                 score = result["best"]["test"][result["metric"]]
         where = str(self.directory.path) if self.directory else None
-        seed = self.plain.get("seed")
-        return {**names, "seed": seed, "state": state, "score": score, "error": error, "run_dir": where}
+        told = {
+            "label": self.plain.get("method", {}).get("label"),
+            "learning_rate": self.plain.get("trainer", {}).get("learning_rate"),
+            "seed": self.plain.get("seed"),
+            "metric": self.plain.get("task", {}).get("metric"),
+        }
+        return {**names, **told, "state": state, "score": score, "error": error, "run_dir": where}
 
 
 def checked_cells(hydra: Any, lines: Sequence[Sequence[str]]) -> list[Cell]:
@@ -71,9 +78,17 @@ def checked_cells(hydra: Any, lines: Sequence[Sequence[str]]) -> list[Cell]:
     cells = []
     for line in map(expanded, lines):
         for cell in compose_cells(hydra, parser.parse_overrides(line.overrides)):
+            cell.tuned_seeds = line.tuned_seeds
             cell.check(line.optional)
             cells.append(cell)
     return cells
+
+
+def first_combination(hydra: Any, overrides: Sequence[str]) -> list[str]:
+    """The first cell's overrides, those of Hydra itself included."""
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+    (combinations,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return list(combinations[0])
 
 
 def compose_cells(hydra: Any, overrides: list[Override]) -> list[Cell]:

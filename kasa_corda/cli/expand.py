@@ -1,12 +1,17 @@
-"""What stands for several values of a sweep: ``method=all``, ``method=kasa_table1``, ``trainer.learning_rate=grid``."""
+"""What stands for several values of a sweep: ``method=all``, ``method=kasa_table1``, ``trainer.learning_rate=grid``,
+and ``tuned_seeds=0,1,2``, which runs the chosen learning rates again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..errors import ConfigError
 from ..methods.groups import absence, members
 from .explain import GRID, group_options
+
+TUNED_SEEDS = "tuned_seeds"
+"""the key of a sweep that asks for its second stage"""
 
 
 @dataclass
@@ -18,6 +23,8 @@ class Line:
     """methods that only a group brought in: they are left out where they do not fit"""
     absent: dict[str, str] = field(default_factory=dict)
     """methods of a group that can't run at all -> why"""
+    tuned_seeds: tuple[int, ...] = ()
+    """seeds of the learning rates that did best on held-out data (``cli.tuned``)"""
 
 
 def expanded(overrides: Sequence[str]) -> Line:
@@ -25,12 +32,22 @@ def expanded(overrides: Sequence[str]) -> Line:
     line = Line([])
     for override in overrides:
         key, _, value = override.partition("=")
+        if key == TUNED_SEEDS:
+            line.tuned_seeds = _seeds(value)
+            continue
         if key != "method":
             line.overrides.append(override)
             continue
         line.optional, line.absent = set(), {}  # the last method= counts
         line.overrides.append(f"method={','.join(_written_out(value.split(','), line))}")
     return line
+
+
+def _seeds(value: str) -> tuple[int, ...]:
+    try:
+        return tuple(dict.fromkeys(int(seed) for seed in value.split(",") if value))
+    except ValueError:
+        raise ConfigError(f"{TUNED_SEEDS}={value} must be seeds such as 0,1,2") from None
 
 
 def _written_out(names: list[str], line: Line) -> list[str]:

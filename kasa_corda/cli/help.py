@@ -22,7 +22,8 @@ Train and evaluate one model with one PEFT method on one task, or sweep over man
   python run.py -m method=kasa,lora seed=0,1,2        a sweep; reruns do only what is missing
   python run.py -m method=all trainer.learning_rate=grid task=glue/cola
                                                       all that fit, each over its own learning rates
-                                                      (then the report with --tuned learning_rate)
+                                                      (then the report with --tuned learning_rate);
+                                                      tuned_seeds=0,1,2 runs the best of each again
   python run.py suite=pocket_glue                     a suite: a named list of sweeps
   python run.py dry_run=true ...                      what would run
   python run.py --cfg job ...                         the composed config

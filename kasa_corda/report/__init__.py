@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .records import RunRecord
     from .tables import Table
 
-FORMATS = ("md", "csv", "latex", "html")
+FORMATS = ("md", "csv", "latex", "html", "svg")
 DEFAULT_REFERENCE = "lora"
 SELECTABLE = ("task", "model", "method", "label", "variant", "seed", "selection", "scale", "state", "metric")
 
@@ -94,6 +94,7 @@ def write_report(report: Report, out: str | Path, formats: Sequence[str] = FORMA
         "csv": _csv_files,
         "latex": _latex_files,
         "html": _html_files,
+        "svg": _svg_files,
     }
     from ..store import write_atomically
 
@@ -124,6 +125,12 @@ def _html_files(report: Report) -> dict[str, str]:
     from .html import page
 
     return {"report.html": page(report.tables, report.records)}
+
+
+def _svg_files(report: Report) -> dict[str, str]:
+    from .plots import plot_files
+
+    return plot_files(report.tables)
 
 
 def _csv_files(report: Report) -> dict[str, str]:

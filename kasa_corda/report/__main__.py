@@ -13,7 +13,8 @@ from . import DEFAULT_REFERENCE, FORMATS, SELECTABLE, build_report, write_report
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m kasa_corda.report",
-        description="Make tables (Markdown, CSV, LaTeX) and one self-contained HTML page from run directories.",
+        description="Make tables (Markdown, CSV, LaTeX), plots of score against cost (SVG) and one self-contained HTML"
+        " page from run directories.",
     )
     p.add_argument("runs", nargs="+", metavar="RUNS_DIR", help="folder with run directories, at any depth")
     p.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")

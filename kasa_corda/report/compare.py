@@ -100,7 +100,12 @@ def compare_examples(group: Group, reference: Group) -> ExampleTest | None:
         if not common:
             return None
         tables.append(common)
-    if not tables:
+    return paired_examples(tables)
+
+
+def paired_examples(tables: Sequence[dict[str, tuple[float, float]]]) -> ExampleTest | None:
+    """The test of ``compare_examples`` on tables 'example -> its two scores', one per seed."""
+    if not tables or not all(tables):
         return None
     examples = min(map(len, tables))
     if all(value in (0.0, 1.0) for table in tables for pair in table.values() for value in pair):
@@ -121,16 +126,29 @@ def example_scores(run: RunRecord) -> dict[str, float]:
 
 @lru_cache(maxsize=64)
 def _example_scores(run: Path, metric: str, split: str | None, further: tuple[str, ...], own: bool) -> dict[str, float]:
+    folder = run / "predictions"
+    if split:
+        return {f"{split}/{key}": value for key, value in file_scores(folder / f"{split}.jsonl", metric, own).items()}
     scores: dict[str, float] = {}
-    for file in sorted((run / "predictions").glob("*.jsonl")):
-        if file.stem.endswith("_last") or (file.stem != split if split else file.stem in further):
+    for file in sorted(folder.glob("*.jsonl")):
+        if not file.stem.endswith("_last") and file.stem not in further:
+            scores |= {f"{file.stem}/{key}": value for key, value in file_scores(file, metric, own).items()}
+    return scores
+
+
+def file_scores(file: Path, metric: str, own: bool = False) -> dict[str, float]:
+    """id -> score in one file of predictions; empty if there is none. Rows that can't be read are left out."""
+    scores: dict[str, float] = {}
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return scores
+    for line in lines:
+        try:
+            row = json.loads(line)
+            scores[str(row["id"])] = _example_score(row, metric, own)
+        except (ValueError, TypeError, KeyError):
             continue
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                row = json.loads(line)
-                scores[f"{file.stem}/{row['id']}"] = _example_score(row, metric, own)
-            except (ValueError, TypeError, KeyError):
-                continue
     return scores
 
 

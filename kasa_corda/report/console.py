@@ -36,7 +36,7 @@ def print_run(result: dict[str, Any], path: str | Path, console: Console | None 
         table.add_column(title, justify="right")
     for key in sorted(best["test"], key=lambda k: k != metric):
         scores = [part.get(key) for part in (best["test"], last["test"], best.get("select") or {})]
-        table.add_row(_text(key, console), *(_text(format.percent(_number(s)), console) for s in scores))
+        table.add_row(_text(key, console), *(_text(_score(key, s), console) for s in scores))
     _show(console, table)
     console.print(_text("; ".join(_costs(result)), console))
     if result.get("selection") == "paper":
@@ -51,26 +51,49 @@ def print_sweep(cells: Sequence[dict[str, Any]], console: Console | None = None)
     """One table with the state of every cell of a sweep, then the errors, then the counts."""
     console = console or make_console()
     table = _new_table(console)
-    for name in ("task", "model", "method"):
-        table.add_column(name, overflow="fold")
+    told = [key for key in ("label", "learning_rate") if len({cell.get(key) for cell in cells}) > 1]
+    for name in ("task", "model", "method", *told):
+        table.add_column(name.replace("_", " "), overflow="fold")
     table.add_column("seed", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     for cell in cells:
         state = str(cell.get("state"))
-        names = [_text(cell.get(key), console) for key in ("task", "model", "method", "seed")]
+        names = [_text(cell.get(key), console) for key in ("task", "model", "method", *told, "seed")]
         shown = Text(_clean(state), style=STATE_STYLES.get(state, ""))
-        table.add_row(*names, shown, format.percent(_number(cell.get("score"))))
+        table.add_row(*names, shown, format.percent(_number(cell.get("score")), metric=str(cell.get("metric"))))
     _show(console, table)
     for cell in cells:
         if cell.get("error") and cell.get("state") != "finished":
             name = " ".join(str(cell.get(key)) for key in ("task", "model", "method"))
+            name += "".join(f" {key}={cell[key]}" for key in told if cell.get(key) is not None)
             where = f" ({cell['run_dir']})" if cell.get("run_dir") else ""
             _line(console, f"{cell.get('state')}: {name} seed={cell.get('seed')}: {cell['error']}{where}")
     states = Counter(str(cell.get("state")) for cell in cells)
     done = states.pop("finished", 0)
     counts = "".join(f", {count} {state}" for state, count in sorted(states.items()))
     _line(console, f"{done} of {len(cells)} cells finished{counts}")
+
+
+def print_scores(results: Sequence[dict[str, Any]], console: Console | None = None) -> None:
+    """Every score of evaluated models with its standard error and number of examples."""
+    console = console or make_console()
+    table = _new_table(console)
+    for name in ("task", "model", "metric"):
+        table.add_column(name, overflow="fold")
+    for name in ("x 100", "± standard error", "examples"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        scores, errors = result["best"]["test"], result["best"].get("test_errors", {})
+        counts = result["data"]["counts"]
+        for metric in sorted(scores, key=lambda name: name != result["metric"]):
+            owner = next((name for name in counts if metric.startswith(f"{name}_")), "test")
+            cells = (_score(metric, scores[metric]), format.percent(_number(errors.get(metric)), metric=metric))
+            table.add_row(
+                *(_text(value, console) for value in (result["task"], result["model"], metric)),
+                *(_text(value, console) for value in (*cells, f"{counts.get(owner, 0):,}")),
+            )
+    _show(console, table)
 
 
 def print_summary(df: pd.DataFrame, console: Console | None = None) -> None:
@@ -159,6 +182,12 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def _score(metric: str, value: Any) -> str:
+    """A score as tables show it; why there is none, where it is NaN."""
+    absent = isinstance(value, float) and math.isnan(value)
+    return format.missing(metric) if absent else format.percent(_number(value), metric=metric)
+
+
 def _summary_cells(row: dict[str, Any], console: Console) -> list[Text]:
     best = _mean_std(row, "best")
     device, host = _number(row["device_memory_bytes"]), _number(row["host_memory_bytes"])
@@ -180,8 +209,9 @@ def _summary_cells(row: dict[str, Any], console: Console) -> list[Text]:
 def _mean_std(row: dict[str, Any], which: str) -> str | None:
     mean, std = _number(row[f"{which}_mean"]), _number(row[f"{which}_std"])
     if mean is None:
-        return "nan" if row["n"] else None
-    shown = [format.percent(value, decimals=format.decimals(mean)) for value in (mean, std) if value is not None]
+        return format.missing(str(row["metric"])) if row["n"] else None
+    metric, digits = str(row["metric"]), format.decimals(mean)
+    shown = [format.percent(v, decimals=digits, metric=metric) for v in (mean, std) if v is not None]
     return " ± ".join(shown)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ..evaluation.judge import METRICS, NOT_JUDGED
+from ..evaluation.units import factor
 from .groups import Group
 from .statistics import PairedDifference, Summary
 
@@ -15,10 +17,16 @@ def heading(task: str, metric: str) -> str:
     return task if task.endswith(f"({metric})") else f"{task} ({metric})"
 
 
-def percent(value: float | None, sign: bool = False, decimals: int = 2) -> str:
+def percent(value: float | None, sign: bool = False, decimals: int = 2, metric: str = "") -> str:
+    """A score x 100, or as it is where its ``metric`` is no fraction."""
     if value is None:
         return NOTHING
-    return "nan" if math.isnan(value) else f"{100 * value:{'+' if sign else ''}.{decimals}f}"
+    return "nan" if math.isnan(value) else f"{factor(metric) * value:{'+' if sign else ''}.{decimals}f}"
+
+
+def missing(metric: str) -> str:
+    """What stands in the place of a score that could not be computed."""
+    return NOT_JUDGED if metric.endswith(METRICS) else "nan"
 
 
 def decimals(mean: float | None) -> int:
@@ -26,12 +34,12 @@ def decimals(mean: float | None) -> int:
     return 3 if mean is not None and 0 < abs(mean) < 0.01 else 2
 
 
-def spread(summary: Summary) -> str:
+def spread(summary: Summary, metric: str = "") -> str:
     """'67.12 ± 1.20', or the mean alone for one seed."""
     digits = decimals(summary.mean)
-    mean = percent(summary.mean, decimals=digits)
+    mean = percent(summary.mean, decimals=digits, metric=metric)
     unknown = summary.std is None or math.isnan(summary.mean)
-    return mean if unknown else f"{mean} ± {percent(summary.std, decimals=digits)}"
+    return mean if unknown else f"{mean} ± {percent(summary.std, decimals=digits, metric=metric)}"
 
 
 def score(group: Group | None, which: str) -> str:
@@ -42,12 +50,14 @@ def score(group: Group | None, which: str) -> str:
     summary: Summary | None = getattr(group, which)
     if summary is None:
         return ", ".join(states) or NOTHING
-    return f"{spread(summary)} ({'; '.join([str(summary.n), *states])})"
+    metric = group.first.select_metric if which == "selected" else group.first.metric
+    shown = missing(metric) if math.isnan(summary.mean) else spread(summary, metric)
+    return f"{shown} ({'; '.join([str(summary.n), *states])})"
 
 
-def difference(paired: PairedDifference, decimals: int = 2) -> str:
+def difference(paired: PairedDifference, decimals: int = 2, metric: str = "") -> str:
     """'+1.23 [-0.40, +2.86]'"""
-    mean, low, high = (percent(value, True, decimals) for value in (paired.mean, paired.low, paired.high))
+    mean, low, high = (percent(value, True, decimals, metric) for value in (paired.mean, paired.low, paired.high))
     return mean if paired.low is None or math.isnan(paired.mean) else f"{mean} [{low}, {high}]"
 
 

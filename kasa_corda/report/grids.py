@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from . import format
 from .tables import Row, Table
+from .tuning import Choice
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def comparison_grid(table: Table) -> Grid:
                 Text(c.label),
                 Text(c.reference_label),
                 Text(str(c.difference.n), c.difference.n),
-                Text(format.difference(c.difference, digits), c.difference.mean),
+                Text(format.difference(c.difference, digits, c.group.first.metric), c.difference.mean),
                 Text(c.verdict + (f" ({c.remark})" if c.remark else "")),
                 Text(format.p_value(c.difference.p), c.difference.p),
                 Text(format.p_value(c.p_holm), c.p_holm),
@@ -77,7 +78,7 @@ def choice_grid(table: Table) -> Grid:
     rows = []
     for name, choice, group in tried:
         values = choice.values(group)
-        mark = ("yes, at the edge of the grid" if choice.at_edge else "yes") if group is choice.chosen else ""
+        mark = _mark(choice) if group is choice.chosen else ""
         rows.append(
             [
                 Text(group.first.task),
@@ -88,6 +89,12 @@ def choice_grid(table: Table) -> Grid:
             ]
         )
     return ["Task", "Method", *names, f"Selection split ({' / '.join(metrics)})", "Chosen"], rows
+
+
+def _mark(choice: Choice) -> str:
+    edge = ", at the edge of the grid" if choice.at_edge else ""
+    better = ["/".join(choice.values(group).values()) for group in choice.rivals]
+    return f"yes{edge}" + (f", though {' and '.join(better)} did better over the seeds of both" if better else "")
 
 
 def _costs(row: Row) -> list[Text]:

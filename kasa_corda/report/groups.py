@@ -53,6 +53,11 @@ class Group:
         """seed -> score at the selected epoch."""
         return {run.seed: run.score for run in self.finished if run.seed is not None and run.score is not None}
 
+    def selected_scores(self) -> dict[int, float]:
+        """seed -> score on the selection split."""
+        found = {run.seed: run.select_score for run in self.finished}
+        return {seed: score for seed, score in found.items() if seed is not None and score is not None}
+
     def states(self) -> dict[str, int]:
         """How many runs are in which unfinished state."""
         return dict(Counter(run.state for run in self.unfinished))

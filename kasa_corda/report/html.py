@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from . import format
+from .forgetting import FORGETTING_CAPTION, forgetting_grid
 from .grids import Grid, Text, choice_grid, comparison_grid, score_grid
-from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, SAME_LAST
-from .plots import COLOURS, Plot, colour, task_plots
+from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, FRONT_CAPTION, SAME_LAST
+from .pareto import front_grid
+from .plots import COLOURS, Plot, colour, cost_plots, task_plots
 from .records import RunRecord, flatten
 from .render import numeric_columns, states_line
 from .tables import Table
@@ -31,9 +33,12 @@ class TablePart:
     last: Grid | None
     """None where it would repeat ``best``"""
     comparisons: Grid | None
+    fronts: Grid
     tuned: str
     """the keys that were chosen; empty where none was"""
     choices: Grid
+    forgetting: Grid | None
+    """None if no run asked for it"""
     notes: list[str]
     legend: list[tuple[str, str]]
     plots: dict[str, list[Plot]] = field(default_factory=dict)
@@ -71,6 +76,8 @@ def page(tables: Sequence[Table], records: Sequence[RunRecord], title: str = "Re
         unplotted=unplotted,
         comparison_caption=COMPARISON_CAPTION,
         choice_caption=CHOICE_CAPTION,
+        forgetting_caption=FORGETTING_CAPTION,
+        front_caption=FRONT_CAPTION,
         same_last=SAME_LAST,
         numeric_columns=numeric_columns,
         missing=missing_grid([r for r in records if r.state != "finished"]),
@@ -89,16 +96,20 @@ def table_parts(tables: Sequence[Table]) -> tuple[list[TablePart], int]:
             best=score_grid(table),
             last=None if table.last_is_best else score_grid(table, "last"),
             comparisons=comparison_grid(table) if table.comparisons else None,
+            fronts=front_grid(table),
             tuned=" and ".join(table.tuned_keys),
             choices=choice_grid(table),
+            forgetting=forgetting_grid(table),
             notes=table.notes,
             legend=[(colour(i), row.label) for i, row in enumerate(table.rows)],
         )
         for task in table.tasks:
-            if drawn >= MOST_PLOTTED_TASKS or len(table.rows) > 2 * len(COLOURS):
+            if drawn >= MOST_PLOTTED_TASKS:
                 unplotted += 1
                 continue
-            part.plots[task] = task_plots(table, task)
+            many = len(table.rows) > 2 * len(COLOURS)
+            part.plots[task] = cost_plots(table, task) if many else task_plots(table, task)
+            unplotted += many
             drawn += 1
         parts.append(part)
     return parts, unplotted
@@ -137,7 +148,9 @@ def run_part(record: RunRecord) -> RunPart:
         "Notes": [("", str(note)) for note in result.get("notes") or [] if note],
         "Settings": _pairs(record.settings),
     }
-    score = f": {format.percent(record.score)} {record.metric}" if record.score is not None else ""
+    score = (
+        f": {format.percent(record.score, metric=record.metric)} {record.metric}" if record.score is not None else ""
+    )
     return RunPart(
         title=f"{record.task}, {record.model}, {record.label}, seed {record.seed}{score}",
         state=record.state,
@@ -155,7 +168,9 @@ def _scores(record: RunRecord) -> list[tuple[str, str]]:
             continue
         pairs.append((f"{name} at", f"step {outcome.step}, epoch {_plain(outcome.epoch)}"))
         for split, scores in (("select", outcome.select), ("test", outcome.test)):
-            pairs += [(f"{name}, {split}, {metric}", format.percent(value)) for metric, value in scores.items()]
+            pairs += [
+                (f"{name}, {split}, {metric}", format.percent(value, metric=metric)) for metric, value in scores.items()
+            ]
     return pairs
 
 

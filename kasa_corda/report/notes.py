@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .groups import Group, differing_keys, short_names, shown
+from .improvement import improvement_notes
 from .records import flatten
 
 MOST = 30
@@ -14,7 +15,10 @@ MOST = 30
 
 def caption(selection: str, approximation: str | None, tuned: Sequence[str] = ()) -> str:
     """How to read the scores and the bold ones; ``tuned`` are the keys whose values were chosen per row."""
-    parts = ["Scores x 100 on the evaluation set: mean ± sample standard deviation (number of seeds)."]
+    parts = [
+        "Scores x 100 (NIST, CIDEr, losses and perplexities as they are) on the evaluation set: mean ± sample standard"
+        " deviation (number of seeds)."
+    ]
     if selection == "held_out":
         parts.append("The best epoch was chosen on examples held out from training.")
     elif selection == "paper":
@@ -38,8 +42,14 @@ def caption(selection: str, approximation: str | None, tuned: Sequence[str] = ()
 
 CHOICE_CAPTION = (
     "Every setting that was tried, x 100 on the selection split: mean ± sample standard deviation (number of seeds)."
-    " The highest mean among the settings that finished the most seeds was chosen. The evaluation set had no part in"
-    " it, except with selection=paper, where it is the selection split."
+    " The highest mean among the settings that finished the most seeds was chosen; after a sweep with tuned_seeds that"
+    " is the one that did best over the seeds of all. The evaluation set had no part in it, except with"
+    " selection=paper, where it is the selection split."
+)
+
+FRONT_CAPTION = (
+    "Rows that no other row beats in mean score and cost at once (the Pareto front). Means over few seeds: a row beside"
+    " the front may be as good, as the comparisons show. Time depends on what else ran on the machine."
 )
 
 SAME_LAST = "Last epoch: the best epoch of every run was its last."
@@ -54,11 +64,14 @@ COMPARISON_CAPTION = (
 )
 
 
-def table_notes(rows: Sequence[tuple[str, Mapping[str, Group]]]) -> list[str]:
-    """Settings that differ between the tasks of a row, mixed machines or code, and what runs themselves noted."""
-    notes: list[str] = []
+def table_notes(rows: Sequence[tuple[str, Mapping[str, Group]]], tuned: Collection[str] = ()) -> list[str]:
+    """Settings that differ between the tasks of a row, mixed machines or code, and what runs themselves noted.
+
+    ``tuned`` keys are chosen task by task, which a table of their own shows.
+    """
+    notes = improvement_notes(rows)
     for label, groups in rows:
-        notes += _varying_settings(label, groups)
+        notes += _varying_settings(label, groups, tuned)
     finished = [(task, group) for _, groups in rows for task, group in groups.items() if group.finished]
     notes += _mixed([group for _, group in finished])
     notes += _uneven_seeds(finished)
@@ -68,8 +81,9 @@ def table_notes(rows: Sequence[tuple[str, Mapping[str, Group]]]) -> list[str]:
     return notes
 
 
-def _varying_settings(label: str, groups: Mapping[str, Group]) -> list[str]:
-    ordinary = [k for k in differing_keys(groups.values()) if not k.startswith(("task.", "data.", "evaluator."))]
+def _varying_settings(label: str, groups: Mapping[str, Group], tuned: Collection[str]) -> list[str]:
+    keys = [key for key in differing_keys(groups.values()) if key not in tuned]
+    ordinary = [k for k in keys if not k.startswith(("task.", "data.", "evaluator."))]
     if not ordinary:
         return []
     short = short_names(ordinary)

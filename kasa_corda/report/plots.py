@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from ..evaluation.units import factor
 from ..store import RunDirectory
 from .groups import Group
+from .pareto import COSTS, Point, front, higher_is_better, points
 from .tables import Table
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ COLOURS = ("#3b82c4", "#e07b39", "#3fa66b", "#c05299", "#8d7bd8", "#b59b2a", "#3
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK = "#010203"
 MOST_SEEDS = 5
+MANY = 12
+"""points above which a plot of score against cost is larger and its points are smaller"""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,8 @@ class Plot:
 
 
 def task_plots(table: Table, task: str) -> list[Plot]:
-    """Loss, selection score and score against trainable parameters of every row on one task."""
+    """Loss, selection score, and score against trainable parameters and time, of every row on one task."""
     rows = [(index, row.groups[task]) for index, row in enumerate(table.rows) if task in row.groups]
-    metric = table.metrics[task]
     # the curves of a run are the same whichever of its metrics a column shows
     own = [
         (index, group)
@@ -55,11 +58,8 @@ def task_plots(table: Table, task: str) -> list[Plot]:
         plots.append(Plot("Training loss (task part) by step", _lines(curves, "loss", "training loss")))
     if any(curve.score for _, several in curves for curve in several):
         title = f"{selecting} on the selection split by step"
-        plots.append(Plot(title, _lines(curves, "score", f"{selecting} x 100")))
-    costs = [(i, g) for i, g in rows if g.best and (g.mean("parameters", "trainable") or 0) > 0]
-    if costs:
-        plots.append(Plot(f"{metric} against trainable parameters", _costs(costs, metric)))
-    return plots
+        plots.append(Plot(title, _lines(curves, "score", _axis(selecting))))
+    return plots + cost_plots(table, task)
 
 
 def colour(index: int) -> str:
@@ -79,7 +79,7 @@ def read_curve(events: Iterable[dict[str, Any]], metric: str) -> Curve:
         elif event.get("event") == "evaluate":
             scores = event.get("select") or event.get("scores")
             if isinstance(scores, dict) and _finite(value := scores.get(metric)):
-                score[step] = 100 * value
+                score[step] = factor(metric) * value
     return Curve(sorted(loss.items()), sorted(score.items()))
 
 
@@ -91,6 +91,10 @@ def _curves(group: Group) -> list[Curve]:
         except (OSError, ValueError):
             continue
     return curves
+
+
+def _axis(metric: str) -> str:
+    return metric if factor(metric) == 1 else f"{metric} x 100"
 
 
 def _lines(curves: Sequence[tuple[int, list[Curve]]], which: str, ylabel: str) -> str:
@@ -106,29 +110,54 @@ def _lines(curves: Sequence[tuple[int, list[Curve]]], which: str, ylabel: str) -
     return _svg(draw, ylabel, f"{which}-{len(curves)}")
 
 
-def _costs(groups: Sequence[tuple[int, Group]], metric: str) -> str:
+def cost_plots(table: Table, task: str) -> list[Plot]:
+    """Score against each cost, with the rows that none beats in both joined and named."""
+    metric = table.metrics[task]
+    found = []
+    for cost in COSTS:
+        if every := points(table, task, cost):
+            best = front(every, higher_is_better(table, task)) if len(every) > 1 else []
+            found.append(Plot(f"{metric} against {cost}", _costs(every, best, metric, cost)))
+    return found
+
+
+def plot_files(tables: Sequence[Table]) -> dict[str, str]:
+    """File name -> SVG of every plot of score against cost, each a file of its own."""
+    files = {}
+    for number, table in enumerate(tables, 1):
+        for task in table.tasks:
+            for plot in cost_plots(table, task):
+                name = re.sub(r"[^A-Za-z0-9]+", "-", f"pareto {number} {task} {plot.title.split()[-1]}").strip("-")
+                files[f"{name}.svg"] = plot.svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+    return files
+
+
+def _costs(every: Sequence[Point], best: Sequence[Point], metric: str, cost: str) -> str:
+    times = factor(metric)
+
     def draw(axes: Axes) -> None:
-        sizes = []
-        for index, group in groups:
-            if group.best is None or math.isnan(group.best.mean):
-                continue
-            size = group.mean("parameters", "trainable") or 0
-            sizes.append(size)
-            error = 100 * group.best.std if group.best.std else None
-            shape: dict[str, Any] = {"color": colour(index), "marker": MARKERS[index % len(MARKERS)], "ms": 7}
-            axes.errorbar(size, 100 * group.best.mean, yerr=error, lw=1.2, capsize=3, **shape)
-        axes.set_xlabel("trainable parameters")
-        if sizes:
-            axes.set_xscale("log")
-            axes.set_xlim(min(sizes) / 2, max(sizes) * 2)
-            ticks = _decades(min(sizes) / 2, max(sizes) * 2)
-            axes.set_xticks(ticks, [_short(tick) for tick in ticks])
-            axes.minorticks_off()
+        for point in every:
+            shape: dict[str, Any] = {"color": colour(point.index), "marker": MARKERS[point.index % len(MARKERS)]}
+            error = times * point.std if point.std else None
+            size = 7 if len(every) <= MANY else 4
+            axes.errorbar(point.cost, times * point.score, yerr=error, lw=1, capsize=2, ms=size, **shape)
+        axes.plot([p.cost for p in best], [times * p.score for p in best], drawstyle="steps-post", color=INK, lw=0.8)
+        for point in every:
+            look: dict[str, Any] = {"fontsize": 7} if point in best else {"fontsize": 5.5, "alpha": 0.65}
+            look |= {"xytext": (3, 3), "textcoords": "offset points", "parse_math": False}
+            axes.annotate(point.name, (point.cost, times * point.score), **look)
+        costs = [point.cost for point in every]
+        axes.set_xlabel(cost)
+        axes.set_xscale("log")
+        axes.set_xlim(min(costs) / 2, max(costs) * 2)
+        ticks = _decades(min(costs) / 2, max(costs) * 2)
+        axes.set_xticks(ticks, [_short(tick) for tick in ticks])
+        axes.minorticks_off()
 
-    return _svg(draw, f"{metric} x 100", "costs")
+    return _svg(draw, _axis(metric), f"costs {cost}", (4.2, 2.9) if len(every) <= MANY else (7.0, 4.6))
 
 
-def _svg(draw: Any, ylabel: str, salt: str) -> str:
+def _svg(draw: Any, ylabel: str, salt: str, inches: tuple[float, float] = (4.2, 2.9)) -> str:
     """Draw on empty axes; return bare <svg> markup that inherits colour and font from the page."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -139,7 +168,7 @@ def _svg(draw: Any, ylabel: str, salt: str) -> str:
     style |= {"grid.color": INK, "grid.alpha": 0.12, "axes.spines.top": False, "axes.spines.right": False}
     with matplotlib.rc_context(ink | style), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        figure = Figure(figsize=(4.2, 2.9), layout="constrained")
+        figure = Figure(figsize=inches, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
         axes.set_ylabel(ylabel, parse_math=False)

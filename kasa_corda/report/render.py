@@ -6,8 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from .forgetting import FORGETTING_CAPTION, forgetting_grid
 from .grids import Grid, Text, choice_grid, comparison_grid, score_grid
-from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, SAME_LAST
+from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, FRONT_CAPTION, SAME_LAST
+from .pareto import front_grid
 from .records import RunRecord
 from .tables import Table
 
@@ -40,8 +42,12 @@ def markdown(tables: Sequence[Table], records: Sequence[RunRecord]) -> str:
         blocks += [SAME_LAST] if table.last_is_best else ["Last epoch:", markdown_grid(score_grid(table, "last"))]
         if table.comparisons:
             blocks += ["Paired comparisons:", _md(COMPARISON_CAPTION), markdown_grid(comparison_grid(table))]
+        if (fronts := front_grid(table))[1]:
+            blocks += ["Score against cost:", _md(FRONT_CAPTION), markdown_grid(fronts)]
         if keys := " and ".join(table.tuned_keys):
             blocks += [f"Choice of {_md(keys)}:", _md(CHOICE_CAPTION), markdown_grid(choice_grid(table))]
+        if forgetting := forgetting_grid(table):
+            blocks += ["Forgetting:", _md(FORGETTING_CAPTION), markdown_grid(forgetting)]
         if table.notes:
             blocks.append("Notes:\n\n" + "\n".join(f"- {_md(note)}" for note in table.notes))
     missing = [record for record in records if record.state != "finished"]
@@ -83,6 +89,9 @@ def latex(tables: Sequence[Table]) -> str:
         if keys := " and ".join(table.tuned_keys):
             text = f"{title}, choice of {latex_escape(keys)}. {latex_escape(CHOICE_CAPTION)}"
             blocks.append(_float(choice_grid(table), text, f"tab:choice-{number}"))
+        if forgetting := forgetting_grid(table):
+            text = f"{title}. {latex_escape(FORGETTING_CAPTION)}"
+            blocks.append(_float(forgetting, text, f"tab:forgetting-{number}"))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -135,7 +135,8 @@ def _table(key: tuple[str, ...], groups: list[Group], references: Sequence[str],
     )
     _mark_best(table)
     table.comparisons = _comparisons(table, named)
-    table.notes = table_notes([(row.label, row.groups) for row in rows])
+    tuned = {key for row in rows for choice in row.choices for key in choice.keys}
+    table.notes = table_notes([(row.label, row.groups) for row in rows], tuned)
     return table
 
 

@@ -34,6 +34,18 @@ class Choice:
         ordered = len(self.keys) == 1 and all(isinstance(value, int | float) for value in values)
         return ordered and self.chosen in (self.candidates[0], self.candidates[-1])
 
+    @property
+    def rivals(self) -> list[Group]:
+        """Candidates with fewer seeds than the chosen one that did better over the seeds both have."""
+        ours, sign = self.chosen.selected_scores(), 1 if self.chosen.first.higher_is_better else -1
+        found = []
+        for group in self.candidates:
+            theirs = group.selected_scores()
+            common = ours.keys() & theirs.keys()
+            if group.n < self.chosen.n and sum(sign * (theirs[seed] - ours[seed]) for seed in common) > 0:
+                found.append(group)
+        return found
+
     def covers(self, group: Group) -> bool:
         """Whether these are runs of the chosen setting, by whatever metric."""
         return {run.path for run in group.finished} <= {run.path for run in self.chosen.finished}
