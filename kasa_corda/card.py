@@ -7,13 +7,15 @@ from typing import Any
 
 import yaml
 
+from .evaluation.units import factor
+
 
 def write_card(folder: Path, result: dict[str, Any], config: dict[str, Any]) -> None:
     """README.md in ``folder``, with the front matter the hub reads."""
     base = config["model"]["hub_id"] or config["model"]["name"]
     front = {"base_model": base, "library_name": "peft", "tags": ["kasa_corda", result["method"], result["task"]]}
     scores = "\n".join(
-        f"| {name} | {100 * result['best']['test'][name]:.2f} | {100 * result['last']['test'][name]:.2f} |"
+        f"| {name} | " + " | ".join(f"{factor(name) * result[w]['test'][name]:.2f}" for w in ("best", "last")) + " |"
         for name in result["best"]["test"]
     )
     chosen = (

@@ -7,14 +7,19 @@ from pathlib import Path
 
 from .config import RunConfig
 from .errors import DataError
+from .methods import METHODS
 from .tasks import TASKS, Task, TaskData
+from .tasks.base import NOTHING_TRAINS
 
 
 def load_data(config: RunConfig) -> tuple[Task, TaskData]:
     """The task of a run and its splits, none of them empty; DataError if they can't be reached."""
+    method = METHODS[config.method.name](config.method)
+    trains = method.trains
     task = TASKS[config.task.family](config.task)
-    data = task.load(data_folder(config), config.selection)
-    for name, split in data.splits().items():
+    task.fit_into(config.model.max_positions - method.virtual_tokens)
+    data = task.load(data_folder(config), config.selection if trains else NOTHING_TRAINS)
+    for name, split in (data.splits() if trains else data.test).items():
         if not split:
             raise DataError(f"the {name} split from {data.source} is empty")
     return task, data

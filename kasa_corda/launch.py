@@ -21,10 +21,11 @@ from .store import RunDirectory
 
 def prepare(plain: dict[str, Any]) -> tuple[RunConfig, RunDirectory]:
     """Check a resolved config completely and name its run directory; nothing is loaded or written."""
+    from .evaluation.forgetting import requested
     from .models.local import complete
     from .tasks._further import completed
 
-    plain = {**plain, "model": complete(plain["model"]), "task": completed(plain["task"])}
+    plain = requested({**plain, "model": complete(plain["model"]), "task": completed(plain["task"])})
     config = typed(plain)
     settle(config)
     validate(config)
@@ -85,27 +86,28 @@ def explain_crash(error: Exception) -> str:
 
 
 def run_processes(config: RunConfig, directory: RunDirectory, command: list[str]) -> None:
-    """Run with ``scale.devices`` processes through accelerate; they read config.yaml and never import Hydra."""
-    arguments = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(config.scale.devices)]
-    arguments += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
+    """Run with ``scale.devices`` processes; they read config.yaml and never import Hydra."""
+    arguments = [*launcher(config.scale.devices), "-m", "kasa_corda.worker", str(directory.path), "--", *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": _threads(config)}
     if not _has_gpu():
-        arguments += ["--cpu"]
-    arguments += ["-m", "kasa_corda.worker", str(directory.path), "--", *command]
-    done = subprocess.run(arguments, check=False, env={**os.environ, "OMP_NUM_THREADS": _threads(config)})
+        environment["ACCELERATE_USE_CPU"] = "true"
+    done = subprocess.run(arguments, check=False, env=environment)
     if done.returncode:
         told = directory.path / "error.txt"
         if told.exists():
             raise KasaCordaError(told.read_text().strip())
         raise KasaCordaError(f"the worker processes ended with exit code {done.returncode}")
+
+
+def launcher(processes: int) -> list[str]:
+    """The command that starts as many processes of one machine: accelerate's, but torch's where there is no GPU, on
+    which accelerate starts a single one."""
+    if not _has_gpu():
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    settings = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+    settings["main_process_port"] = 0
+    options = [text for key, value in settings.items() for text in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options]
 
 
 def check_precision(config: RunConfig) -> None:

@@ -16,6 +16,8 @@ PACKAGES = ("kasa-corda", "torch", "transformers", "peft", "accelerate", "datase
 
 def provenance(command: list[str]) -> dict[str, Any]:
     """Everything a reader needs to run the same thing again."""
+    from accelerate import PartialState
+
     return {
         "command": shlex.join(command),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -23,6 +25,7 @@ def provenance(command: list[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": package_versions(),
         "device": device_name(),
+        "processes": PartialState().num_processes,
     }
 
 

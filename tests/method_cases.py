@@ -73,6 +73,7 @@ def cases() -> list[Case]:
     return [
         Case(name, kind)
         for name, method in METHODS.items()
+        if method.trains
         for kind, architecture in ARCHITECTURE.items()
         if architecture not in method.facts.refuses and not (name == "probe" and kind == "decoder")
         if name not in NEEDS or find_spec(NEEDS[name])

@@ -19,6 +19,7 @@ from kasa_corda.config.validate import validate
 from kasa_corda.errors import ConfigError, Unfit
 from kasa_corda.launch import prepare
 from kasa_corda.methods import METHODS
+from kasa_corda.methods.groups import members
 from kasa_corda.paper.counts import configured
 from kasa_corda.plan import counted
 from kasa_corda.store import find_runs
@@ -94,7 +95,7 @@ def test_anything_else_is_refused(given):
         parsed(given)
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", members("all"))
 def test_no_method_that_scales_has_a_neighbour_that_comes_nearer(method, lora_on_minilm):
     def count(setting: str) -> tuple[RunConfig, int]:
         config = replace(lora_on_minilm, method=configured(method, setting))

@@ -183,7 +183,7 @@ def test_the_facts_are_stated(name: str) -> None:
     assert all(reason and not reason.endswith(".") for reason in facts.refuses.values())
 
 
-FAMILIES = ("low rank", "spectral", "bottleneck", "prompt", "scaling", "orthogonal", "selection")
+FAMILIES = ("low rank", "spectral", "bottleneck", "prompt", "scaling", "orthogonal", "selection", "none")
 
 
 def test_the_small_models_are_what_the_contract_assumes() -> None:

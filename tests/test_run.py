@@ -93,6 +93,7 @@ def test_two_processes_give_one_result(run_py):
     done = run_py("method=lora", "scale.devices=2", "trainer.batch_size=8", "trainer.max_steps=4")
     assert done.returncode == 0, done.stderr
     assert len(only_run(run_py).predictions("test")) == 60
+    assert only_run(run_py).result()["provenance"]["processes"] == 2
 
 
 def test_overfitting_one_batch_drives_the_loss_down(run_py):

@@ -28,7 +28,7 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     outcome["code"] = 0
-    arguments = argv[1:]
+    argv[1:] = arguments = [listed(argument) for argument in argv[1:]]
     flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
     overrides = [argument for argument in arguments if argument not in SWEEP | HELP]
     try:
@@ -55,6 +55,12 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
         return complain(explained(error, arguments), 2)
     except KeyboardInterrupt:
         return complain("stopped", 130)
+
+
+def listed(argument: str) -> str:
+    """``evaluator.forgetting=a,b`` as the list it always means; Hydra would take it for a sweep."""
+    key, _, value = argument.partition("=")
+    return f"{key}=[{value}]" if key == "evaluator.forgetting" and "," in value and value[0] != "[" else argument
 
 
 def settled(argument: str, overrides: list[str]) -> list[str]:

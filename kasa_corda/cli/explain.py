@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -87,6 +90,8 @@ def unknown_key(key: str, arguments: list[str]) -> str:
     shown = f"{key}={value}" if value is not None else key
     if key in keys:
         group, _, leaf = key.rpartition(".")
+        if not schemas(group):  # a key inside a key
+            group, _, leaf = key.partition(".")
         owners = " or ".join(name for name, known in schemas(group).items() if leaf in known)
         only = f", only {owners} has" if owners else ""
         return f"{shown}: the chosen {group.replace('.', '/')} has no key {key}{only}; python run.py --help lists all"
@@ -120,4 +125,13 @@ def schemas(group: str) -> dict[str, list[str]]:
         files = sorted((CONFIGS / "hydra" / "launcher").glob("*.yaml"))
         return {path.stem: list(map(str, OmegaConf.load(path))) for path in files}
     nodes = ConfigStore.instance().repo["schema"].get(group, {})
-    return {file.removesuffix(".yaml"): list(map(str, stored.node)) for file, stored in sorted(nodes.items())}
+    return {file.removesuffix(".yaml"): list(keys_of(stored.node)) for file, stored in sorted(nodes.items())}
+
+
+def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
+    """Keys of a schema, those of a key that holds keys itself with a dot."""
+    for key in node:
+        yield f"{prefix}{key}"
+        inner = OmegaConf.get_type(node, key)
+        if inner is not None and dataclasses.is_dataclass(inner):
+            yield from keys_of(node[key], f"{prefix}{key}.")

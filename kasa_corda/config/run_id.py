@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from .schema import field_help
+from .schema import TrainerConfig, field_help
 
 VOLATILE = {
     "": ("data_dir", "run_root", "dry_run", "force", "resume", "tracker", "scale"),
     "model": ("path", "gated"),
     "method": ("label", "learning_rate", "budget"),
+    "task": ("max_truncated",),
     "calibration": ("mode", "batch_size", "offload"),
     "trainer": ("checkpoint_every", "log_every"),
-    "evaluator": ("save_predictions",),
+    "evaluator": (
+        "save_predictions",
+        "vllm_python",
+        *(f"judge.{key}" for key in ("api_key_env", "price_in", "price_out", "max_cost")),
+        *(f"judge.{key}" for key in ("workers", "retries", "timeout")),
+    ),
 }
+"""group -> keys; a dot leads into a key that holds keys itself"""
 
 
 def calibrated(config: dict[str, Any]) -> bool:
@@ -23,6 +31,15 @@ def calibrated(config: dict[str, Any]) -> bool:
     from ..methods import METHODS
 
     return METHODS[config["method"]["name"]].calibrated
+
+
+def without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Settings without ``keys``."""
+    kept = {name: value for name, value in settings.items() if name not in keys}
+    for name, value in kept.items():
+        if isinstance(value, dict):
+            kept[name] = without(value, [key.removeprefix(f"{name}.") for key in keys if key.startswith(f"{name}.")])
+    return kept
 
 
 def early(settings: dict[str, Any], schema: type) -> dict[str, Any]:
@@ -48,13 +65,21 @@ def run_id(config: dict[str, Any]) -> str:
     exists only as a local folder is told apart by a fingerprint of its files.
     """
     from ..evaluation import EVALUATORS
+    from ..methods import METHODS
+    from ..methods.untrained import adapter_fingerprint
+    from ..models.fingerprint import sampled_fingerprint
 
     kept = {key: value for key, value in config.items() if key not in VOLATILE[""]}
     for group, keys in VOLATILE.items():
         if group and isinstance(kept.get(group), dict):
-            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+            kept[group] = without(kept[group], keys)
     kept["task"] = early_task(kept["task"])
     kept["evaluator"] = early(kept["evaluator"], EVALUATORS[kept["evaluator"]["name"]].Config)
+    kept["trainer"] = early(kept["trainer"], TrainerConfig)
+    if not METHODS[config["method"]["name"]].trains:
+        kept.pop("trainer")
+    if path := config["method"].get("path"):
+        kept["method"] = {**kept["method"], "path": adapter_fingerprint(path)}
     if not calibrated(config):
         kept.pop("calibration", None)
     if (
@@ -63,8 +88,6 @@ def run_id(config: dict[str, Any]) -> str:
         kept["method"] = {k: v for k, v in kept["method"].items() if k not in ("optimizer", "lr_ratio")}
     model = config["model"]
     if model.get("path"):
-        from ..models.fingerprint import sampled_fingerprint
-
         kept["model"]["fingerprint"] = sampled_fingerprint(model["path"])
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -130,6 +130,12 @@ class EvaluatorConfig:
     name: str = option(MISSING, "registered name of the evaluator")
     batch_size: int = option(64, "examples per forward pass", at_least=1)
     save_predictions: bool = option(True, "write predictions/<split>.jsonl; paired statistics need them")
+    forgetting: Any = option(
+        None,
+        "tasks that the base model is also scored on, before training: they show what the run forgets (names of"
+        " configs/task, such as nq_open,webqs)",
+        later=True,
+    )
 
 
 @dataclass
@@ -164,6 +170,11 @@ class TrainerConfig:
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
     compile: bool = option(False, "torch.compile the model")
     group_by_length: bool = option(True, "batches of similar length; order still drawn from the seed")
+    packing: bool = option(
+        False,
+        "several examples in one row, kept apart by position and attention, instead of padding; the loss is the same",
+        later=True,
+    )
     evaluate_every: Optional[int] = option(None, "evaluate every n optimizer steps; null is once per epoch", at_least=1)
     patience: Optional[int] = option(
         None, "stop after this many evaluations without improvement; null never stops early", at_least=1

@@ -158,7 +158,15 @@ def _combinations(config: RunConfig) -> None:
             f"trainer.warmup={trainer.warmup:g} steps is longer than trainer.max_steps={trainer.max_steps}"
         )
     check_tracker(config.tracker)
-    TASKS[task.family](task).check()
+    checked = TASKS[task.family](task)
+    checked.check()
+    for name, further in getattr(checked, "further", {}).items():
+        if further.config.max_length > model.max_positions:
+            raise ConfigError(
+                f"task.also_evaluate={name} reads {further.config.max_length} tokens at a time, above the "
+                f"{model.max_positions} positions of model={model.name}; leave it out"
+            )
+    EVALUATORS[config.evaluator.name](config.evaluator).check(task)
 
 
 def _method_fits_model(config: RunConfig) -> None:
@@ -175,14 +183,44 @@ def _method_fits_model(config: RunConfig) -> None:
     reason = method.facts.refuses.get(config.model.architecture)
     if reason:
         raise Unfit(f"method={config.method.name} can't adapt {config.model.architecture} models: {reason}")
+    files = getattr(config.task, "files", None)
+    tested = isinstance(files, dict) and "train" not in files and not getattr(config.task, "train_percent", None)
+    if method.trains and tested and config.task.kind == "generation":
+        raise Unfit(
+            f"task={config.task.name} has only a test set: method={config.method.name} can't train on it; evaluate it"
+            f" with method=base, or beside a task that trains: task.also_evaluate=[{config.task.name}]"
+        )
     if method.needs_head and config.task.kind == "generation":
         raise Unfit(
             f"method={config.method.name} trains a task head, which a language model doesn't have; use method=lora"
         )
+    if method.needs_language_model and config.task.kind != "generation":
+        raise Unfit(
+            f"method={config.method.name} leaves the head of task={config.task.name} random; give a trained adapter"
+            " (method=adapter method.path=DIR), or a task that generates text such as task=gsm8k"
+        )
+    if getattr(config.evaluator, "backend", "hf") == "vllm" and not method.facts.merges:
+        raise Unfit(
+            f"evaluator.backend=vllm reads merged weights, but method={config.method.name} can't be merged: it trains"
+            f" {method.facts.trains}; use evaluator.backend=hf"
+        )
     if config.trainer.gradient_checkpointing and not method.facts.checkpointing:
         raise Unfit(f"method={config.method.name} doesn't work with trainer.gradient_checkpointing=true; turn it off")
+    if config.trainer.packing:
+        _packable(config, method)
     shapes = match_targets(model, config.method.target_modules) if method.adapts_layers else {}
     check_options(config, method, shapes)
+
+
+def _packable(config: RunConfig, method: Method) -> None:
+    if config.task.kind != "generation":
+        raise ConfigError(
+            f"trainer.packing=true puts several examples into one row, but task={config.task.name} has one label per"
+            " row; use trainer.packing=false"
+        )
+    if method.virtual_tokens or not method.facts.packing:
+        what = "puts virtual tokens before a row" if method.virtual_tokens else "edits tokens by their place in a row"
+        raise Unfit(f"method={config.method.name} {what}, which may hold several examples: use trainer.packing=false")
 
 
 def check_options(config: RunConfig, method: Method, shapes: dict[str, tuple[int, int]]) -> None:

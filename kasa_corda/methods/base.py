@@ -65,6 +65,8 @@ class Facts:
     """whether it works on a base of packed 4-bit or 8-bit weights"""
     checkpointing: bool = True
     """whether it works with gradient checkpointing"""
+    packing: bool = True
+    """whether several examples may share a row (``trainer.packing``)"""
 
 
 class Method(ABC):
@@ -72,6 +74,9 @@ class Method(ABC):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     facts: ClassVar[Facts]
+    trains: ClassVar[bool] = True
+    """False for models that are only evaluated"""
+
     adapts_layers: ClassVar[bool] = True
     """False for methods that ignore target_modules (full fine-tuning, linear probe)"""
 
@@ -83,6 +88,9 @@ class Method(ABC):
 
     needs_head: ClassVar[bool] = False
     """True for methods that train nothing where the model has no task head (a language model)"""
+
+    needs_language_model: ClassVar[bool] = False
+    """True for methods that leave a task head untrained"""
 
     scaled_by: ClassVar[str | None] = "rank"
     """the option (a whole number) that ``method.budget`` chooses: more of it, more parameters. None, or an option that

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .unavailable import UNAVAILABLE
 
 ALL = "all"
-"""stands for every registered method"""
+"""stands for every registered method that trains"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def members(name: str) -> tuple[str, ...] | None:
     from . import METHODS
 
     if name == ALL:
-        return tuple(METHODS.names())
+        return tuple(name for name, method in METHODS.items() if method.trains)
     return GROUPS[name].methods if name in GROUPS else None
 
 

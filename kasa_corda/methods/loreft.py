@@ -42,6 +42,7 @@ class Loreft(OwnMethod):
         merges=False,
         identity=False,
         four_bit=True,
+        packing=False,
     )
     Config = LoreftConfig
     adapts_layers = False

@@ -37,8 +37,12 @@ def has_vocabulary(folder: str | Path) -> bool:
 
 def sampled_fingerprint(folder: str | Path) -> str:
     """First 16 hex digits of a sha256 over config.json and, per weight file, name, size and both ends (64 KiB each)."""
-    files = weight_files(folder)
-    digest = hashlib.sha256((Path(folder).expanduser() / "config.json").read_bytes())
+    return sampled_digest(Path(folder).expanduser() / "config.json", weight_files(folder))
+
+
+def sampled_digest(description: Path, files: list[Path]) -> str:
+    """The same over any description and weight files."""
+    digest = hashlib.sha256(description.read_bytes())
     for path in files:
         size = path.stat().st_size
         digest.update(f"\0{path.name}\0{size}\0".encode())

@@ -91,6 +91,17 @@ def fetch_snapshot(
         raise NotOnHub(_reason(hub_id, error)) from None
 
 
+def fetch_adapter(hub_id: str, seconds: float = ANSWER_SECONDS) -> Path:
+    """Download a PEFT adapter (safetensors only) into the hub's cache, or find it there; NotOnHub if neither can be."""
+    from huggingface_hub import snapshot_download
+
+    files = ["adapter_config.json", "adapter_model.safetensors"]
+    try:
+        return Path(within(4 * seconds, lambda: snapshot_download(hub_id, allow_patterns=files, etag_timeout=seconds)))
+    except Exception as error:
+        raise NotOnHub(_reason(hub_id, error)) from None
+
+
 def _files(api: Any, hub_id: str, revision: str | None) -> list[str]:
     """Names of the files at the top of the repository."""
     info = api.model_info(hub_id, revision=revision, timeout=ANSWER_SECONDS)
