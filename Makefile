@@ -3,7 +3,7 @@ PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy lint bench docs reproduce-paper reproduce-pocket clean
+.PHONY: help setup demo test test-heavy lint bench docs miniatures reproduce-paper reproduce-pocket clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -48,6 +48,10 @@ endif
 docs: setup  ## regenerate docs/config.md and docs/wrong_commands.md
 	@$(PYTHON) scripts/config_docs.py
 	@$(PYTHON) scripts/wrong_commands.py
+
+miniatures: setup  ## a generated miniature of every task family with KaSA, LoRA and the untrained model (15 minutes)
+	@$(PYTHON) run.py suite=miniatures
+	@$(PYTHON) -m kasa_corda.report runs --reference base
 
 reproduce-paper: setup  ## the published KaSA GLUE settings at paper scale (needs a GPU and the hub)
 	@$(PYTHON) run.py suite=paper_glue

@@ -20,7 +20,9 @@ from .checkpoint import CheckpointFolder
 from .config import RunConfig
 from .data import counts_text, load_data
 from .evaluation import EVALUATORS
-from .evaluation.base import Evaluation
+from .evaluation.base import Evaluation, WithinRun
+from .evaluation.forgetting import before_training
+from .evaluation.journal import Journal, remove_journals
 from .measure import Stopwatch, reset_peak_memory
 from .methods import METHODS, Method
 from .methods.base import AdaptContext, count_parameters
@@ -30,10 +32,10 @@ from .models.loading import LoadedModel, load_model
 from .progress import Progress
 from .result import Outcome, result_of
 from .seeds import seed_everything
-from .store import RunDirectory
+from .store import PREDICTIONS, RunDirectory
 from .tasks import Task, TaskData
 from .trackers import start_tracker
-from .training import Trainer, total_steps
+from .training import FitProgress, Moment, Trainer, total_steps
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -52,6 +54,8 @@ class Parts:
     model: torch.nn.Module
     """the adapted model, on its device"""
     parameters: dict[str, int]
+    before: dict[str, Evaluation]
+    """the base model's scores on the tasks of evaluator.forgetting"""
 
 
 @dataclass
@@ -71,8 +75,11 @@ class Place:
 def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[str, Any]:
     """Execute one validated run and return its result (the content of result.json)."""
     place = start(config)
+    EVALUATORS[config.evaluator.name](config.evaluator).ready(config.task)
     parts = assemble(config, directory, place)
-    evaluate = evaluation(config, parts, place)
+    evaluate = evaluation(config, directory, parts, place)
+    if not parts.method.trains:
+        return only_evaluated(config, directory, parts, evaluate, place, command)
     tracker = start_tracker(config.tracker, directory, asdict(config)) if place.writes else None
     trainer = Trainer(
         config.trainer,
@@ -90,11 +97,15 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         progress=place.screen,
     )
     fitted = trainer.fit(resume=config.resume)
-    last = {name: evaluate(split) for name, split in parts.data.test.items()}
+    assert fitted.best and fitted.last
+    tests = parts.data.test
+    last = {n: evaluate(split, kept=(f"{n}_last", f"last, {fitted.last.step}")) for n, split in tests.items()}
     parts.method.restore(parts.model, trainer.best)
-    best = last if fitted.best == fitted.last else {n: evaluate(split) for n, split in parts.data.test.items()}
+    best = last
+    if fitted.best != fitted.last:
+        best = {n: evaluate(split, kept=(n, f"best, {fitted.best.step}")) for n, split in tests.items()}
 
-    outcome = Outcome(fitted, best, last)
+    outcome = Outcome(fitted, best, last, parts.before)
     result = {"run_id": directory.run_id, **result_of(config, parts, outcome, place.seconds, command)}
     if place.writes:
         write(config, directory, parts.method, place.accelerator.unwrap_model(trainer.model), outcome, result)
@@ -105,6 +116,28 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
     if place.writes:
         trainer.checkpoints.remove()
         remove_preparation(directory.path)
+        remove_journals(directory.path / PREDICTIONS)
+    return result
+
+
+def only_evaluated(
+    config: RunConfig,
+    directory: RunDirectory,
+    parts: Parts,
+    evaluate: Callable[..., Evaluation],
+    place: Place,
+    command: list[str],
+) -> dict[str, Any]:
+    """Evaluate a model that nothing trains, and write and return its result."""
+    test = {name: evaluate(split, kept=(name, "untrained")) for name, split in parts.data.test.items()}
+    now = Moment(0, 0.0, {})
+    outcome = Outcome(FitProgress(best=now, last=now), test, test, parts.before)
+    result = {"run_id": directory.run_id, **result_of(config, parts, outcome, place.seconds, command)}
+    if place.writes:
+        write_predictions(config, directory, outcome)
+        directory.write_result(result)
+        remove_journals(directory.path / PREDICTIONS)
+    place.accelerator.wait_for_everyone()
     return result
 
 
@@ -134,12 +167,14 @@ def assemble(config: RunConfig, directory: RunDirectory, place: Place) -> Parts:
         seed_everything(config.seed)
         loaded = load_model(asdict(config.model), task.num_labels, config.task.kind)
         screen.say(f"model {config.model.name} from {loaded.source}")
+    with seconds("evaluate"):
+        before = before_training(config, task, data, loaded, place.accelerator, screen)
     with seconds("data"):
-        encoded = task.encode(data.train, loaded.tokenizer)
+        encoded = task.encode(data.train, loaded.tokenizer) if method.trains else []
     context = adapt_context(config, method, loaded.head, total_steps(config.trainer, len(encoded)), loaded.fresh)
     batches = training_batches(encoded, loaded.tokenizer, config.seed, place.accelerator.device)
     folder = directory.path / FOLDER
-    context = replace(context, calibration=calibration, batches=batches, folder=folder)
+    context = replace(context, calibration=calibration, batches=batches if encoded else None, folder=folder)
     with seconds("prepare"), place.accelerator.main_process_first():  # the others read back what the first one wrote
         method.prepare(loaded.model, context)
     with seconds("adapt"):
@@ -151,7 +186,7 @@ def assemble(config: RunConfig, directory: RunDirectory, place: Place) -> Parts:
         )
         if choice := choice_of(config.method, parameters["adapter"]):
             screen.say(f"budget {choice.text()}")
-    return Parts(task, data, encoded, loaded, method, model, parameters)
+    return Parts(task, data, encoded, loaded, method, model, parameters, before)
 
 
 def adapt_context(
@@ -167,12 +202,17 @@ def adapt_context(
     return AdaptContext(names, head, task_type, config.seed, steps, frozen=frozen)
 
 
-def evaluation(config: RunConfig, parts: Parts, place: Place) -> Callable[..., Evaluation]:
-    """The call that scores the model as it stands on a list of examples, by all metrics or ``only`` one."""
+def evaluation(config: RunConfig, directory: RunDirectory, parts: Parts, place: Place) -> Callable[..., Evaluation]:
+    """The call that scores the model as it stands on a list of examples, by all metrics or ``only`` one.
+
+    ``kept``: names of the split and of the model's state, under which finished texts outlive a kill.
+    """
     evaluator = EVALUATORS[config.evaluator.name](config.evaluator)
 
-    def evaluate(examples: list[Any], only: str | None = None) -> Evaluation:
+    def evaluate(examples: list[Any], only: str | None = None, kept: tuple[str, str] | None = None) -> Evaluation:
         model, tokenizer = parts.model, parts.loaded.tokenizer
+        journal = Journal(directory.path / PREDICTIONS, *kept) if kept else None
+        evaluator.run = WithinRun(parts.method, directory.path, journal)
         with place.seconds("evaluate"):
             return evaluator.evaluate(model, tokenizer, parts.task, examples, place.screen, only=only)
 
@@ -207,16 +247,24 @@ def write(
     result: dict[str, Any],
 ) -> None:
     """Predictions, diagnostics of the adapted layers, adapter, model card and, last, result.json."""
-    if config.evaluator.save_predictions:
-        for split, evaluated in outcome.best.items():
-            directory.write_predictions(split, evaluated.rows)
-        for split, evaluated in outcome.last.items():
-            directory.write_predictions(f"{split}_last", evaluated.rows)
+    write_predictions(config, directory, outcome)
     if layers := method.report().get("layers"):
         directory.write_layers(layers)
     method.save(model, directory.path / "adapter", base_name(config))
     write_card(directory.path / "adapter", result, asdict(config))
     directory.write_result(result)
+
+
+def write_predictions(config: RunConfig, directory: RunDirectory, outcome: Outcome) -> None:
+    """Per-example rows of every evaluated split, in the best and the last state, and of the base model if asked for."""
+    if not config.evaluator.save_predictions:
+        return
+    for split, evaluated in outcome.best.items():
+        directory.write_predictions(split, evaluated.rows)
+    for split, evaluated in outcome.last.items():
+        directory.write_predictions(f"{split}_last", evaluated.rows)
+    for split, evaluated in outcome.before.items():
+        directory.write_predictions(f"before/{split}", evaluated.rows)
 
 
 def base_name(config: RunConfig) -> str:

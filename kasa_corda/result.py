@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .budget import choice_of
 from .config import RunConfig
+from .evaluation.units import higher_is_better
 from .measure import Stopwatch, peak_memory
 from .provenance import provenance
 
@@ -23,6 +24,8 @@ class Outcome:
     fitted: FitProgress
     best: dict[str, Evaluation]
     last: dict[str, Evaluation]
+    before: dict[str, Evaluation] = field(default_factory=dict)
+    """the base model's, on the tasks of evaluator.forgetting"""
 
 
 def result_of(
@@ -38,6 +41,7 @@ def result_of(
         "switches": report.get("switches", {}),
         "best": moment(parts, fitted.best, outcome.best),
         "last": moment(parts, fitted.last, outcome.last),
+        **forgotten(parts, outcome),
         "parameters": parts.parameters,
         "budget": choice and asdict(choice),
         "seconds": seconds.total() | {"fit": fitted.seconds},
@@ -58,9 +62,45 @@ def result_of(
             "counts": {name: len(split) for name, split in data.splits().items()},
             "truncated": parts.task.truncated,
         },
+        "evaluation": evaluation_settings(outcome.best),
         "calibration": report.get("calibration"),
-        "notes": [*loaded.notes, *data.notes, *report.get("notes", [])],
+        "notes": [
+            *loaded.notes,
+            *data.notes,
+            *parts.task.notes,
+            *report.get("notes", []),
+            *evaluation_notes(outcome.best),
+        ],
         "provenance": provenance(command),
+    }
+
+
+def evaluation_notes(evaluated: dict[str, Evaluation]) -> list[str]:
+    """Notes on the scores of every split, those of a further task with its name."""
+    return [
+        note if split == "test" else f"{split}: {note}" for split, found in evaluated.items() for note in found.notes
+    ]
+
+
+def evaluation_settings(evaluated: dict[str, Evaluation]) -> dict[str, Any]:
+    """How the model was used: of the first split, and of the others what differs there (``splits``)."""
+    (_, first), *others = evaluated.items()
+    splits = {
+        name: {key: value for key, value in found.settings.items() if value != first.settings.get(key)}
+        for name, found in others
+    }
+    return {**first.settings, **({"splits": splits} if any(splits.values()) else {})}
+
+
+def forgotten(parts: Parts, outcome: Outcome) -> dict[str, Any]:
+    """What was asked for by evaluator.forgetting; nothing if nothing was."""
+    from .evaluation.forgetting import compared, knowledge_average
+
+    if not outcome.before:
+        return {}
+    return {
+        "forgetting": compared(parts.task, outcome.before, outcome.best),
+        "knowledge_average": knowledge_average(parts.task, outcome.before, outcome.best),
     }
 
 
@@ -75,10 +115,14 @@ def described(config: RunConfig) -> dict[str, Any]:
         "selection": config.selection,
         "scale": config.scale.name,
         "metric": config.task.metric,
-        "higher_is_better": True,
+        "higher_is_better": higher_is_better(config.task.metric),
     }
 
 
 def moment(parts: Parts, reached: Any, test: dict[str, Evaluation]) -> dict[str, Any]:
     """Step, epoch and selecting scores of one state, with its scores over all test splits."""
-    return {**asdict(reached), "test": parts.task.combine({name: e.scores for name, e in test.items()})}
+    return {
+        **asdict(reached),
+        "test": parts.task.combine({name: e.scores for name, e in test.items()}),
+        "test_errors": parts.task.combine_errors({name: e.errors for name, e in test.items()}),
+    }

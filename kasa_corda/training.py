@@ -17,6 +17,7 @@ from .config import TrainerConfig
 from .errors import DataError, KasaCordaError
 from .interrupt import Interrupted, StopRequest
 from .methods.base import head_parameters
+from .packing import packing_collator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -95,8 +96,8 @@ class Trainer:
         self.config, self.method, self.encoded, self.accelerator = config, method, encoded, accelerator
         self.seed, self.metric, self.evaluate, self.log, self.screen = seed, metric, evaluate, log, progress
         self.checkpoints = checkpoints
-        self.collate = Collator(tokenizer)
         self.lengths = [len(example["input_ids"]) for example in encoded]
+        self.collate = packing_collator(model, tokenizer, max(self.lengths)) if config.packing else Collator(tokenizer)
         self.weights = [loss_weight(example) for example in encoded]
         if not any(self.weights):
             raise DataError(
@@ -185,7 +186,7 @@ class Trainer:
             sum(self.lengths[i] for i in batch),
         )
 
-    def _loss(self, inputs: dict[str, torch.Tensor], share: float) -> torch.Tensor:
+    def _loss(self, inputs: dict[str, Any], share: float) -> torch.Tensor:
         """``share`` x the mean loss of one part; one without labels has no mean, but needs a gradient on every rank."""
         outputs = self.model(**inputs)
         return outputs.loss.float() * share if share else outputs.logits.float().sum() * 0.0
@@ -195,9 +196,10 @@ class Trainer:
         scaler = self.accelerator.scaler
         return 1.0 if scaler is None else scaler.scale(torch.ones((), device=self.accelerator.device))
 
-    def _inputs(self, indices: list[int]) -> dict[str, torch.Tensor]:
+    def _inputs(self, indices: list[int]) -> dict[str, Any]:
         batch = self.collate([self.encoded[i] for i in indices])
-        return {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+        inputs: dict[str, Any] = {n: t.to(self.accelerator.device, non_blocking=True) for n, t in batch.items()}
+        return inputs | ({"use_cache": False} if self.config.packing else {})
 
     def _record(self, window: _Window) -> dict[str, str]:
         """Write the mean losses since the last record; KasaCordaError if they are no longer finite."""

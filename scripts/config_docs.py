@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -91,10 +92,18 @@ def section(title: str, prefix: str, cls: type, intro: str = "") -> str:
     if intro:
         lines += ["", intro]
     lines += ["", "| key | default | meaning |", "|---|---|---|"]
+    return "\n".join([*lines, *key_rows(prefix, cls)])
+
+
+def key_rows(prefix: str, cls: type) -> list[str]:
+    """One table row per key, those of keys that hold keys themselves after it."""
+    rows = []
     for field in schema.field_help(cls):
         if field.help:
-            lines.append(f"| `{prefix}{field.name}` | {shown(field.default)} | {meaning(field)} |")
-    return "\n".join(lines)
+            rows.append(f"| `{prefix}{field.name}` | {shown(field.default)} | {meaning(field)} |")
+        elif prefix and dataclasses.is_dataclass(field.default):
+            rows += key_rows(f"{prefix}{field.name}.", type(field.default))
+    return rows
 
 
 def shown(value: object) -> str:

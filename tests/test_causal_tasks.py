@@ -106,7 +106,7 @@ def test_reference_rows_score_the_answer_without_the_end_token(tokenizer):
 
 
 def test_long_examples_are_cut_and_counted_and_a_prompt_that_fills_all_is_refused(tokenizer):
-    task = make_task("gsm8k", prompt="{question}", max_length=8)
+    task = make_task("gsm8k", prompt="{question}", max_length=8, max_truncated=0.5)
     examples = [Example("a", "four", label=["1"], target="1"), Example("b", "four", label=["1"], target="123456")]
     rows = task.encode(examples, tokenizer)
     assert [len(row["input_ids"]) for row in rows] == [6, 8] and task.truncated == 1
@@ -196,7 +196,7 @@ def test_without_a_training_file_the_published_questions_are_divided(data_dir, t
     data = make_task("nq_open").load(data_dir, "held_out")
     train, test = ({e.text for e in split} for split in ([*data.train, *data.select], data.test["test"]))
     assert not train & test and len(train | test) == 60 and 15 < len(test) < 45
-    assert any("no NQ-open.train.jsonl" in note for note in data.notes)
+    assert any("no training file: NQ-open.dev.jsonl divided by hash" in note for note in data.notes)
     write_open_qa(tmp_path)
     write_jsonl(
         tmp_path / "nq_open" / "NQ-open.train.jsonl", [{"question": f"q{i}", "answer": ["x"]} for i in range(30)]

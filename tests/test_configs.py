@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from method_cases import NEEDS
 from omegaconf import OmegaConf
 
-from kasa_corda.cli.cells import checked_cells
+from kasa_corda.cli.cells import checked_cells, first_combination
 from kasa_corda.cli.expand import expanded, without_grid
 from kasa_corda.cli.explain import CONFIGS, GROUPS, group_options
 from kasa_corda.cli.suites import read_suite, suite_lines
@@ -64,7 +64,11 @@ def commands(file: str, model: Path, data: Path) -> list[list[str]]:
     found = []
     for line in COMMAND.findall((CONFIGS / file).read_text(encoding="utf-8")):
         arguments = []
-        for placeholder, path in {"FOLDER": data, "DIR": model, "FILE": CONFIGS / "config.yaml"}.items():
+        adapter = data / "adapter"
+        adapter.mkdir(exist_ok=True)
+        (adapter / "adapter_config.json").write_text("{}")
+        places = {"FOLDER": data, "DIR": model, "FILE": CONFIGS / "config.yaml", "ADAPTER": adapter}
+        for placeholder, path in places.items():
             line = line.replace(placeholder, str(path))
         for word in shlex.split(line):
             if not (word.startswith("-") or re.match(r"[+\w./]+=", word)):
@@ -108,7 +112,7 @@ def test_the_command_in_a_config_s_comment_composes_validates_and_uses_it(
         overrides = [argument for argument in arguments if argument != "-m"]
         lines = suite_lines(overrides) or [overrides]
         mode = RunMode.MULTIRUN if sweeps else RunMode.RUN
-        first = without_grid(expanded(lines[0]).overrides)
+        first = first_combination(hydra, without_grid(expanded(lines[0]).overrides))
         config = hydra.compose_config("config", first, run_mode=mode, with_log_configuration=False)
         choices = OmegaConf.to_container(config.hydra.runtime.choices)
         if sweeps:

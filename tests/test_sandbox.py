@@ -173,7 +173,9 @@ def leftovers() -> tuple[int, int, int, int]:
         for status in Path("/proc").glob("[0-9]*/status")
         if status.exists()
     )
-    folders = len([p for p in Path(tempfile.gettempdir()).iterdir() if p.name.startswith("kasa-corda-program-")])
+    folders = len(
+        [p for p in Path(tempfile.gettempdir()).iterdir() if p.name.startswith(f"kasa-corda-program-{os.getpid()}-")]
+    )
     return children, threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), folders
 
 

@@ -73,11 +73,14 @@ def run_id(config: dict[str, Any]) -> str:
     for group, keys in VOLATILE.items():
         if group and isinstance(kept.get(group), dict):
             kept[group] = without(kept[group], keys)
-    kept["task"] = early_task(kept["task"])
-    kept["evaluator"] = early(kept["evaluator"], EVALUATORS[kept["evaluator"]["name"]].Config)
-    kept["trainer"] = early(kept["trainer"], TrainerConfig)
+    if "task" in kept:
+        kept["task"] = early_task(kept["task"])
+    if "evaluator" in kept:
+        kept["evaluator"] = early(kept["evaluator"], EVALUATORS[kept["evaluator"]["name"]].Config)
+    if "trainer" in kept:
+        kept["trainer"] = early(kept["trainer"], TrainerConfig)
     if not METHODS[config["method"]["name"]].trains:
-        kept.pop("trainer")
+        kept.pop("trainer", None)
     if path := config["method"].get("path"):
         kept["method"] = {**kept["method"], "path": adapter_fingerprint(path)}
     if not calibrated(config):

@@ -3,99 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from omegaconf import MISSING
-
-from ..config.schema import TaskConfig, option
-from ..errors import ConfigError, DataError, unknown
+from ..config.schema import EvaluatorConfig
+from ..errors import ConfigError, unknown
 from ..evaluation.base import Evaluation
 from ..evaluation.decoding import Decoding
 from ..evaluation.errors import of_mean
 from ..evaluation.generation import EXACT_MATCH, LIKELIHOOD
+from ._causal_config import CausalConfig
+from ._prompts import Prompted
 from ._rows import Row, Rows, read_rows
 from ._splits import carve, digest, draw, fingerprint, overlap, text_key
-from .base import Example, Task, TaskData
+from .base import NOTHING_TRAINS, Example, TaskData
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..evaluation._likelihood import Continuation
-
-CHUNK = 4096
-"""examples tokenised together"""
+    from ..progress import Progress
 
 
-@dataclass
-class CausalConfig(TaskConfig):
-    """Fields of a task whose answers a language model writes."""
-
-    prompt: str = option(MISSING, "text that the model goes on from; {question} stands for the question")
-    response: str = option("{answer}", "text to learn; {answer} and {solution} stand for what the data set has")
-    test_suffix: str = option("", "added to the prompt in evaluation, not in training")
-    chat: Optional[str] = option(
-        None,
-        "what the user says in the tokenizer's own chat template ({question} stands for the question), instead of"
-        " prompt; null uses prompt as it is",
-        later=True,
-    )
-    loss_on: str = option("response", "tokens that are learned", choices=("response", "all"))
-    max_new_tokens: int = option(64, "longest generated answer in tokens", at_least=1)
-    stop: list[str] = option([], "texts that end an answer, beside the model's end token")
-    num_beams: int = option(1, "beams of the search; 1 is greedy", at_least=1, later=True)
-    length_penalty: float = option(1.0, "beam search: above 0 favours longer answers", later=True)
-    no_repeat_ngram_size: int = option(
-        0, "beam search: no sequence of this many tokens twice; 0 allows it", at_least=0, later=True
-    )
-    samples: int = option(1, "answers per question", at_least=1, later=True)
-    temperature: Optional[float] = option(
-        None, "above 0 samples answers; null takes the most likely tokens", above=0, later=True
-    )
-    top_p: float = option(
-        1.0, "sampling: from the most likely tokens that hold this probability", above=0, at_most=1, later=True
-    )
-    select_by: str = option(LIKELIHOOD, "metric that chooses epochs; answer_likelihood needs no generation")
-    test_examples: Optional[int] = option(
-        None, "evaluate only this many examples of each test split (fixed draw); null is all", at_least=1
-    )
-    also_evaluate: Any = option(
-        None, "further tasks (names of configs/task) evaluated with the trained model, to see what it forgets"
-    )
-    folder: Optional[str] = option(MISSING, "folder of the original files in data_dir")
-    files: dict[str, Any] = option(
-        {"train": "train.jsonl", "test": "test.jsonl"},
-        "original file (or list of files) of each split: .jsonl or .txt (JSON lines), .json (a list), .csv; also .gz",
-    )
-    package: Optional[str] = option(
-        None, "pinned Python package that carries the files (see kasa_corda/models/packages.py)", later=True
-    )
-    generated: Optional[str] = option(None, "generator of the examples (a miniature); no file is read", later=True)
-    hub_id: Optional[str] = option(MISSING, "hub data set, or a local folder with that data set's layout")
-    hub_config: Optional[str] = option(None, "its configuration")
-    hub_revision: Optional[str] = option(None, "hub branch, tag or commit; null is the default branch")
-    splits: dict[str, str] = option({"train": "train", "test": "test"}, "published name of each split")
-    train_percent: Optional[int] = option(
-        None,
-        "without a local training file: share of the test file, by hash of the text, that becomes the training set",
-        above=0,
-        below=100,
-    )
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """One example as token ids: prompt, response and end token, cut at max_length."""
-
-    ids: list[int]
-    start: int
-    """index of the response's first token"""
-    end: int
-    """index behind the response's last token; the end token comes here unless it was cut off"""
-
-
-class CausalTask(Task):
+class CausalTask(Prompted):
     """Families add how a row becomes an example (``example``), and what counts of a text (``extract``, ``matches``) or
     how texts are scored (``grade``)."""
 
@@ -105,7 +35,6 @@ class CausalTask(Task):
         from ._further import further_settings, further_task
 
         super().__init__(config)
-        self._cut: set[str] = set()
         settings = further_settings(getattr(config, "also_evaluate", None))
         self.further = {name: further_task(plain) for name, plain in settings.items()}
 
@@ -116,10 +45,6 @@ class CausalTask(Task):
     @property
     def select_metric(self) -> str:
         return self.config.select_by
-
-    @property
-    def truncated(self) -> int:
-        return len(self._cut)
 
     @abstractmethod
     def example(self, row: Row, key: str) -> Example:
@@ -151,6 +76,25 @@ class CausalTask(Task):
         ]
         own = (*self.text_metrics, *self.choice_metrics, LIKELIHOOD) if "test" in self.config.files else ()
         return (*own, *further)
+
+    def evaluated(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, examples: list[Example], batch_size: int, progress: Any
+    ) -> Evaluation | None:
+        """The whole evaluation of a task that is neither answered nor compared (running text); None for all others."""
+        return None
+
+    def next_turn(self, examples: list[Example], texts: list[list[str]]) -> list[Example]:
+        """What conversations of several turns ask next, given the answers so far; empty when they are over.
+
+        Their ``grade`` gets the answers to all turns in place of several samples.
+        """
+        return []
+
+    def ready(self, evaluator: EvaluatorConfig) -> None:
+        """Raise ConfigError, in seconds, if grading needs what this machine lacks; called before a model loads."""
+
+    def equip(self, evaluator: EvaluatorConfig, progress: Progress) -> None:
+        """What ``grade`` may need beside the texts; called before it."""
 
     def grade(self, examples: list[Example], texts: list[list[str]]) -> Evaluation:
         """Scores of generated texts (at least one per example), with one row per example."""
@@ -200,6 +144,10 @@ class CausalTask(Task):
             raise ConfigError(f"task.prompt={config.prompt!r} must hold {{question}}")
         if not config.response.strip():
             raise ConfigError("task.response is empty; it must hold {answer} or {solution}")
+        if config.few_shot and config.chat is not None:
+            raise ConfigError(f"task.few_shot={config.few_shot} goes before plain prompts; leave out task.chat")
+        if config.few_shot and not (config.train_percent or "train" in config.files):
+            raise ConfigError(f"task.few_shot={config.few_shot} needs training examples; task={config.name} has none")
         if "" in config.stop:
             raise ConfigError("task.stop holds an empty text, which would end every answer at once")
         for name, task in self.further.items():
@@ -227,14 +175,16 @@ class CausalTask(Task):
 
     def load(self, data_dir: Path | None, selection: str) -> TaskData:
         config = self.config
-        train, test, found = self._examples(data_dir)
+        train, test, found = self._examples(data_dir, selection != NOTHING_TRAINS or config.few_shot > 0)
         notes = found.notes
+        pool = carve(train, config.held_out)[0] if config.few_shot else []
         select: list[Example] = []
         if selection == "held_out":
             train, select = carve(train, config.held_out)
         tests = {"test": draw(test, config.test_examples)} if test else {}
         if test and len(tests["test"]) < len(test):
             notes.append(f"evaluated on {len(tests['test']):,} of {len(test):,} test examples (fixed draw)")
+        self.shots.choose(pool, tests.values())
         available = len(train)
         train = draw(train, config.train_examples)
         if len(train) < available:
@@ -248,27 +198,34 @@ class CausalTask(Task):
             if shared:
                 whose = "test" if name == "test" else name
                 notes.append(f"{shared:,} of {len(examples):,} {whose} questions are also in the training set")
-        if selection != "held_out":
+        if selection == "paper":
             select = next(iter(tests.values()))
-        key = fingerprint({"train": train, "select": select, **tests})
+        shown = {"shots": self.shots.examples} if config.few_shot else {}
+        key = fingerprint({"train": train, "select": select, **tests, **shown})
         return TaskData(train, select, tests, found.source, key, notes)
 
     def test_split(self, data_dir: Path | None, name: str, at_most: int | None) -> tuple[list[Example], list[str]]:
         """The test examples of a further task, marked with its name, and notes on them."""
-        _, test, found = self._examples(data_dir)
+        train, test, found = self._examples(data_dir, self.config.few_shot > 0)
         limits = [limit for limit in (at_most, self.config.test_examples) if limit is not None]
         chosen = draw(test, min(limits, default=None))
         for example in chosen:
             example.task = name
+        self.shots.choose(carve(train, self.config.held_out)[0], [chosen])
         notes = [*found.notes, f"from {found.source}"]
         if len(chosen) < len(test):
             notes.append(f"evaluated on {len(chosen):,} of {len(test):,} test examples (fixed draw)")
         return chosen, notes
 
-    def _examples(self, data_dir: Path | None) -> tuple[list[Example], list[Example], Rows]:
-        """(train, test, where they came from)."""
+    def rows(self, data_dir: Path | None, optional: tuple[str, ...]) -> Rows:
+        """The published rows of every split; the file of one in ``optional`` may be missing."""
+        return read_rows(self.config, data_dir, optional)
+
+    def _examples(self, data_dir: Path | None, trains: bool) -> tuple[list[Example], list[Example], Rows]:
+        """(train, test, where they came from); the training file may be missing where nothing ``trains``."""
         config = self.config
-        found = read_rows(config, data_dir, optional=("train",) if config.train_percent else ())
+        may_lack_it = "test" in config.files and (config.train_percent or not trains)
+        found = self.rows(data_dir, ("train",) if may_lack_it else ())
         splits = {
             name: [self.example(row, f"{name}-{i}") for i, row in enumerate(rows)]
             for name, rows in found.splits.items()
@@ -285,7 +242,7 @@ class CausalTask(Task):
             trains = digest("training part", text_key(example)) % 100 < config.train_percent
             (train if trains else test).append(example)
         found.notes.append(
-            f"no {config.files['train']}: {config.files['test']} divided by hash of the question into a training part "
+            f"no training file: {config.files['test']} divided by hash of the question into a training part "
             f"({len(train):,}) and a test part ({len(test):,})"
         )
         return train, test, found
@@ -302,82 +259,8 @@ class CausalTask(Task):
         further = {f"{n}_{metric}": v for n in self.further for metric, v in scores.get(n, {}).items()}
         return {**scores.get("test", {}), **further}
 
-    def prompt_of(self, example: Example) -> str:
-        """The plain prompt; a family may fill in more than the question."""
-        return self.config.prompt.replace("{question}", example.text)
-
-    def prompt_texts(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, suffix: str = "") -> list[str]:
-        """Prompts as the model reads them: plain, or in the tokenizer's chat template."""
-        if self.config.chat is None:
-            return [self.prompt_of(example) + suffix for example in examples]
-        said = [self.config.chat.replace("{question}", example.text) + suffix for example in examples]
-        return [
-            str(
-                tokenizer.apply_chat_template(
-                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-                )
-            )
-            for text in said
-        ]
-
-    def calibration_texts(self, examples: list[Example]) -> list[str]:
-        """Prompt and response, as trained on (CorDA's IPA reads the fine-tuning data)."""
-        return [self.prompt_of(example) + (example.target or "") for example in examples]
-
-    def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        """Token ids of prompt, response and end token, cut at max_length; labels are -100 where nothing is learned."""
-        from ..evaluation._likelihood import scored_row
-
-        everything = self.config.loss_on == "all"
-        # the first token has nothing before it to be predicted from
-        return [scored_row(t.ids, 1 if everything else t.start, len(t.ids)) for t in self.tokens(examples, tokenizer)]
-
-    def reference_rows(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        """Rows for scoring: labels on the reference response alone, without the end token."""
-        from ..evaluation._likelihood import scored_row
-
-        tokens = self.tokens(examples, tokenizer, self.config.test_suffix)
-        return [scored_row(t.ids, t.start, t.end) for t in tokens]
-
-    def prompts(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-        """Token ids of the prompts that generation goes on from."""
-        return self._tokenised(self.prompt_texts(examples, tokenizer, self.config.test_suffix), tokenizer)
-
-    def continued(
-        self, examples: list[Example], continuations: list[list[str]], tokenizer: PreTrainedTokenizerBase
-    ) -> list[dict[str, Any]]:
-        """Rows for scoring every continuation of every example, in order: labels on the continuation alone."""
-        from ..evaluation._likelihood import scored_row
-
-        prompts = self.prompt_texts(examples, tokenizer, self.config.test_suffix)
-        alone = self._tokenised(prompts, tokenizer)
-        texts = [p + text for p, options in zip(prompts, continuations, strict=True) for text in options]
-        starts = [ids for ids, options in zip(alone, continuations, strict=True) for _ in options]
-        whole = self._tokenised(texts, tokenizer)
-        return [scored_row(ids, _common(prompt, ids), len(ids)) for prompt, ids in zip(starts, whole, strict=True)]
-
-    def tokens(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, suffix: str = "") -> list[Tokens]:
-        """Examples as tokens; those cut at max_length are counted in ``truncated``.
-
-        Prompt and response are tokenised together, as one text; where a token spans both, it counts as response.
-        """
-        if tokenizer.eos_token_id is None:
-            raise DataError(f"task {self.config.name} needs a tokenizer with an end token, to learn where answers end")
-        prompts = self.prompt_texts(examples, tokenizer, suffix)
-        alone = self._tokenised(prompts, tokenizer)
-        whole = self._tokenised([p + (e.target or "") for p, e in zip(prompts, examples, strict=True)], tokenizer)
-        limit, result = self.config.max_length, []
-        for example, prompt, ids in zip(examples, alone, whole, strict=True):
-            start = _common(prompt, ids)
-            if start >= min(limit, len(ids)):
-                raise DataError(
-                    f"task {self.config.name}, example {example.id}: task.max_length={limit} leaves no room for the "
-                    f"response after a prompt of {len(prompt)} tokens; use task.max_length={len(ids) + 1} or more"
-                )
-            if len(ids) + 1 > limit:
-                self._cut.add(f"{example.task or ''}/{example.id}")
-            result.append(Tokens([*ids, tokenizer.eos_token_id][:limit], start, min(len(ids), limit)))
-        return result
+    def combine_errors(self, errors: dict[str, dict[str, float]]) -> dict[str, float]:
+        return self.combine(errors)
 
     def predict(self, logits: Any) -> list[Any]:
         raise TypeError(f"task {self.config.name} is answered by generated text, not by classes")
@@ -385,17 +268,3 @@ class CausalTask(Task):
     def score(self, predictions: list[Any], references: list[Any]) -> dict[str, float]:
         right = [self.matches(p, accepted) for p, accepted in zip(predictions, references, strict=True)]
         return {EXACT_MATCH: sum(right) / len(right)}
-
-    def _tokenised(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-        """Token ids with one start token (the tokenizer's own, or the chat template's), if any, and no end token."""
-        plain = self.config.chat is None
-        rows: list[list[int]] = []
-        for start in range(0, len(texts), CHUNK):
-            rows += tokenizer(texts[start : start + CHUNK], add_special_tokens=plain, verbose=False)["input_ids"]
-        return [ids[:-1] if plain and ids and ids[-1] == tokenizer.eos_token_id else ids for ids in rows]
-
-
-def _common(first: list[int], second: list[int]) -> int:
-    """Length of the common beginning."""
-    pairs = zip(first, second, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,12 @@ def completed(task: dict[str, Any]) -> dict[str, Any]:
     return {**task, "also_evaluate": further_settings(wanted)} if wanted else task
 
 
-def further_settings(wanted: Any) -> dict[str, dict[str, Any]]:
-    """Name -> settings. ``wanted`` is a name, a list of names, or has the settings already."""
+def further_settings(wanted: Any, key: str = "task.also_evaluate") -> dict[str, dict[str, Any]]:
+    """Name -> settings. ``wanted``, the value of ``key``, is a name, a list of names, or has the settings already."""
     if isinstance(wanted, dict):
         return wanted
     names = [wanted] if isinstance(wanted, str) else list(wanted or [])
-    return {name: _settings(name) for name in names}
+    return {name: deepcopy(_settings(name, key)) for name in names}
 
 
 def further_task(settings: dict[str, Any]) -> Task:
@@ -39,11 +41,12 @@ def further_task(settings: dict[str, Any]) -> Task:
     return family(config)
 
 
-def _settings(name: str) -> dict[str, Any]:
+@cache
+def _settings(name: str, key: str) -> dict[str, Any]:
     file = CONFIGS / f"{name}.yaml"
     if not file.is_file():
         options = [str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")]
-        raise ConfigError(unknown("task.also_evaluate", name, options))
+        raise ConfigError(unknown(key, name, options))
     plain = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(plain, dict)
     settings = {str(key): value for key, value in plain.items() if key != "defaults"}

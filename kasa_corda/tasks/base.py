@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+NOTHING_TRAINS = "none"
+"""the ``selection`` of a run that only evaluates"""
+
+
 @dataclass
 class Example:
     """One row, whatever its source. ``id`` is stable over runs; paired statistics join on it."""
@@ -70,13 +74,22 @@ class Task(ABC):
     def truncated(self) -> int:
         """Distinct examples that ``encode`` has cut at max_length so far."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What the reader of a result should know of how examples were encoded and evaluated."""
+        return []
+
+    def fit_into(self, positions: int) -> None:
+        """Be told how many positions the model has for prompt and answer."""
+
     @abstractmethod
     def check(self) -> None:
         """Raise ConfigError if this configuration contradicts itself; touches no data."""
 
     @abstractmethod
     def load(self, data_dir: Path | None, selection: str) -> TaskData:
-        """Read all splits. ``selection`` is held_out or paper (then select is the test split itself).
+        """Read all splits. ``selection`` is held_out, paper (then select is the test split itself), or NOTHING_TRAINS
+        (then train and select may be empty).
 
         DataError, in seconds, if the data can't be reached; its message names the ways on.
         """
@@ -101,3 +114,8 @@ class Task(ABC):
         """Metrics over all test splits; the mean of each metric unless a family says otherwise."""
         names = next(iter(scores.values()))
         return {name: sum(split[name] for split in scores.values()) / len(scores) for name in names}
+
+    def combine_errors(self, errors: dict[str, dict[str, float]]) -> dict[str, float]:
+        """Standard errors of what ``combine`` gives; the splits are independent."""
+        names = next(iter(errors.values()))
+        return {name: sum(split[name] ** 2 for split in errors.values()) ** 0.5 / len(errors) for name in names}

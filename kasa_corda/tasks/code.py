@@ -21,7 +21,8 @@ from ..evaluation.errors import of_mean
 from ..evaluation.sandbox import Limits, Program, choose, run_all
 from ..evaluation.sandbox.pool import usable_cores
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._rows import Row, Rows
 from ._tests import Needs, needs
 from .base import Example

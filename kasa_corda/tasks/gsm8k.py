@@ -17,7 +17,8 @@ from ..evaluation.answers import after_last, first_number, paper_number
 from ..evaluation.base import Evaluation
 from ..evaluation.generation import EXACT_MATCH
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._rows import Row
 from ._rules import PAPER, ROBUST, add_rule
 from .base import Example

@@ -19,7 +19,8 @@ from ..evaluation.errors import of_mean
 from ..evaluation.generation import LIKELIHOOD
 from ..evaluation.rouge import ROUGE, rouge
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._judged import unjudged
 from ._rows import Row, Rows
 from .base import Example

@@ -17,7 +17,8 @@ from ..errors import ConfigError
 from ..evaluation.base import Evaluation
 from ..evaluation.generation import LIKELIHOOD
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._files import file_text
 from ._rows import Row, Rows, _folder, read_rows
 from .base import Example

@@ -21,7 +21,8 @@ from ..evaluation.answers import after_last
 from ..evaluation.base import Evaluation
 from ..evaluation.generation import EXACT_MATCH, LIKELIHOOD
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._rows import Row, Rows
 from ._rules import PAPER, ROBUST, add_rule
 from .base import Example, TaskData

@@ -14,7 +14,8 @@ from ..errors import ConfigError, DataError
 from ..evaluation import judge
 from ..evaluation.base import Evaluation
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._judged import unjudged
 from ._rows import Row, Rows
 from .base import Example

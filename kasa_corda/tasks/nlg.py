@@ -15,7 +15,8 @@ from ..errors import ConfigError, DataError
 from ..evaluation.base import Evaluation
 from ..evaluation.nlg import METRICS
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._files import Row, file_text
 from ._rows import Rows, _folder, read_rows
 from .base import Example, TaskData

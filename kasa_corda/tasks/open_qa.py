@@ -17,7 +17,8 @@ from ..evaluation.base import Evaluation
 from ..evaluation.errors import of_mean
 from ..evaluation.generation import EXACT_MATCH
 from . import TASKS
-from ._causal import CausalConfig, CausalTask
+from ._causal import CausalTask
+from ._causal_config import CausalConfig
 from ._rows import Row
 from .base import Example
 

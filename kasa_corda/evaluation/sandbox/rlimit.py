@@ -32,7 +32,7 @@ class Rlimit(Sandbox):
 
     @contextmanager
     def start(self, limits: Limits) -> Iterator[tuple[list[str], str]]:
-        folder = tempfile.mkdtemp(prefix="kasa-corda-program-")
+        folder = tempfile.mkdtemp(prefix=f"kasa-corda-program-{os.getpid()}-")
         try:
             scratch = Path(folder, "tmp")
             scratch.mkdir()
