@@ -261,11 +261,11 @@ def main() -> int:
         *descriptions(chosen.data, chosen.e2e_metrics, chosen.e2e_python),
     ]
     rows += [*harness(chosen.data), *mathematics(), *programs()]
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen.out.mkdir(parents=True, exist_ok=True)
     about = provenance(["python", "benchmarks/metric_equality.py", "--data", "FOLDER"])
     stored = {"rows": [asdict(row) for row in rows], "provenance": about}
-    chosen.out.with_suffix(".json").write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-    chosen.out.with_suffix(".md").write_text(markdown(rows), encoding="utf-8")
+    (chosen.out / "results.json").write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    (chosen.out / "table.md").write_text(markdown(rows), encoding="utf-8")
     print(markdown(rows))
     return 0
 

@@ -10,6 +10,7 @@ from .config import RunConfig
 from .evaluation.units import higher_is_better
 from .measure import Stopwatch, peak_memory
 from .provenance import provenance
+from .tasks._splits import fingerprint
 
 if TYPE_CHECKING:
     from .evaluation.base import Evaluation
@@ -59,6 +60,7 @@ def result_of(
         "data": {
             "source": data.source,
             "fingerprint": data.fingerprint,
+            "test_fingerprint": fingerprint(data.test),
             "counts": {name: len(split) for name, split in data.splits().items()},
             "truncated": parts.task.truncated,
         },

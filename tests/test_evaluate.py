@@ -159,3 +159,14 @@ def test_a_task_with_a_test_set_only_is_refused_for_training_before_anything_is_
     with pytest.raises(Unfit, match="has only a test set"):
         prepare(given("lora"))
     assert prepare(given("base"))
+
+
+def test_a_trained_run_is_compared_to_the_untrained_model_on_the_same_tests(place, trained):
+    from kasa_corda.report.compare import same_data
+    from kasa_corda.report.records import read_run
+
+    base = read_run(run(place, "method=base")[1].path)
+    ours = read_run(trained[1].path)
+    assert base.fingerprints["data.fingerprint"] != ours.fingerprints["data.fingerprint"] and same_data(ours, base)
+    fewer = read_run(run(place, "method=base", "task.test_examples=3")[1].path)
+    assert not same_data(ours, fewer)

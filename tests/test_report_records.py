@@ -247,3 +247,14 @@ class TestGroups:
         notes = " ".join(only_table(tmp_path).notes)
         assert "different devices: CPU, H100" in notes and "different commits" in notes
         assert "uncommitted" in notes and "same seeds on glue/rte" in notes
+
+
+def test_a_key_that_came_later_separates_no_runs_while_it_is_at_its_default():
+    from conftest import compose
+
+    from kasa_corda.report.records import settings_of
+
+    now = compose("task=gsm8k", "model=smollm2_135m", "method=lora")
+    before = {**now, "task": {k: v for k, v in now["task"].items() if k not in ("num_beams", "few_shot")}}
+    assert "num_beams" in now["task"] and settings_of(now) == settings_of(before)
+    assert settings_of({**now, "task": {**now["task"], "num_beams": 4}}) != settings_of(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from .schema import TrainerConfig, field_help
@@ -42,9 +43,14 @@ def without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return kept
 
 
+@cache
+def late_defaults(schema: type) -> dict[str, Any]:
+    return {field.name: field.default for field in field_help(schema) if field.limits.get("later")}
+
+
 def early(settings: dict[str, Any], schema: type) -> dict[str, Any]:
     """Settings without the keys added after runs had been made (``later`` in their ``option``), at their default."""
-    later = {field.name: field.default for field in field_help(schema) if field.limits.get("later")}
+    later = late_defaults(schema)
     return {key: value for key, value in settings.items() if key not in later or value != later[key]}
 
 
@@ -58,13 +64,26 @@ def early_task(settings: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def early_groups(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without such keys in the groups that have any."""
+    from ..evaluation import EVALUATORS
+
+    kept = dict(config)
+    if "task" in kept:
+        kept["task"] = early_task(kept["task"])
+    if "evaluator" in kept:
+        kept["evaluator"] = early(kept["evaluator"], EVALUATORS[kept["evaluator"]["name"]].Config)
+    if "trainer" in kept:
+        kept["trainer"] = early(kept["trainer"], TrainerConfig)
+    return kept
+
+
 def run_id(config: dict[str, Any]) -> str:
     """First 12 hex digits of the sha256 of the canonical JSON of a resolved config.
 
     Paths, trackers, launchers and labels don't count: they can't change the result. A model that
     exists only as a local folder is told apart by a fingerprint of its files.
     """
-    from ..evaluation import EVALUATORS
     from ..methods import METHODS
     from ..methods.untrained import adapter_fingerprint
     from ..models.fingerprint import sampled_fingerprint
@@ -73,12 +92,7 @@ def run_id(config: dict[str, Any]) -> str:
     for group, keys in VOLATILE.items():
         if group and isinstance(kept.get(group), dict):
             kept[group] = without(kept[group], keys)
-    if "task" in kept:
-        kept["task"] = early_task(kept["task"])
-    if "evaluator" in kept:
-        kept["evaluator"] = early(kept["evaluator"], EVALUATORS[kept["evaluator"]["name"]].Config)
-    if "trainer" in kept:
-        kept["trainer"] = early(kept["trainer"], TrainerConfig)
+    kept = early_groups(kept)
     if not METHODS[config["method"]["name"]].trains:
         kept.pop("trainer", None)
     if path := config["method"].get("path"):

@@ -62,7 +62,6 @@ def compare(task: str, label: str, group: Group, reference_label: str, reference
     paired = paired_difference(group.scores(), reference.scores())
     if paired is None:
         return None
-    data = [g.first.fingerprints.get("data.fingerprint") for g in (group, reference)]
     return Comparison(
         task=task,
         label=label,
@@ -71,8 +70,17 @@ def compare(task: str, label: str, group: Group, reference_label: str, reference
         reference=reference,
         difference=paired,
         examples=compare_examples(group, reference),
-        remark="the two were run on different data" if data[0] != data[1] else None,
+        remark=None if same_data(group.first, reference.first) else "the two were run on different data",
     )
+
+
+def same_data(one: RunRecord, other: RunRecord) -> bool:
+    """Whether all their splits are equal, or the tested ones where one of the two trained nothing."""
+    if one.fingerprints.get("data.fingerprint") == other.fingerprints.get("data.fingerprint"):
+        return True
+    tested = [run.result.get("data", {}).get("test_fingerprint") for run in (one, other)]
+    untrained = 0 in [run.number("parameters", "trainable") for run in (one, other)]
+    return untrained and tested[0] is not None and tested[0] == tested[1]
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:

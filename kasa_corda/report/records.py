@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from ..config.run_id import VOLATILE
+from ..config.run_id import VOLATILE, early_groups
 from ..errors import DataError, KasaCordaError
 from ..store import STATES, RunDirectory
 
@@ -144,6 +145,8 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """The flattened config without seed, names already in the row, and everything that can't change a result."""
+    with suppress(KasaCordaError, LookupError, TypeError, AttributeError):  # of another version: as they stand
+        config = early_groups(config)
     dropped = {"seed", "selection", *VOLATILE[""]}
     dropped |= {f"{group}.{key}" for group, keys in VOLATILE.items() if group for key in keys}
     kept = {key: value for key, value in config.items() if key not in dropped}
