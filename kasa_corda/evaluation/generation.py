@@ -174,13 +174,7 @@ class GenerationEvaluator(Evaluator):
     ) -> Evaluation:
         rows = task.reference_rows(examples, tokenizer)
         measured = self._measured(model, tokenizer, rows, "score answers", progress)
-        nll, tokens = sum(n for n, _, _ in measured), sum(t for _, t, _ in measured)
-        value = math.exp(-nll / tokens)
-        return Evaluation(
-            {LIKELIHOOD: value},
-            [{"answer_nll": n / t, "answer_tokens": t} for n, t, _ in measured],
-            {LIKELIHOOD: value * of_ratio([n for n, _, _ in measured], [t for _, t, _ in measured])},
-        )
+        return answer_likelihood([nll for nll, _, _ in measured], [tokens for _, tokens, _ in measured])
 
     def _measured(
         self, model: Any, tokenizer: Any, rows: list[dict[str, Any]], name: str, progress: Progress
@@ -201,6 +195,13 @@ class GenerationEvaluator(Evaluator):
                 return list(zip(sums.tolist(), counts.tolist(), greedy.tolist(), strict=True))
 
             return shared_out(batches, work)
+
+
+def answer_likelihood(nlls: Sequence[float], counts: Sequence[int]) -> Evaluation:
+    """From the summed negative log-likelihood and the token count of every reference answer."""
+    value = math.exp(-sum(nlls) / sum(counts))
+    rows = [{"answer_nll": nll / count, "answer_tokens": count} for nll, count in zip(nlls, counts, strict=True)]
+    return Evaluation({LIKELIHOOD: value}, rows, {LIKELIHOOD: value * of_ratio(nlls, counts)})
 
 
 def shared_out(batches: Sequence[Sequence[int]], work: Callable[[Sequence[int], int], Sequence[Any]]) -> list[Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from . import EVALUATORS
 from .base import Evaluation
-from .generation import LIKELIHOOD, GenerationEvaluator
+from .generation import LIKELIHOOD, GenerationEvaluator, answer_likelihood
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +61,7 @@ class HarnessEvaluator(GenerationEvaluator):
         refers = only in (None, LIKELIHOOD) and all(example.target for example in examples)
         options = [task.continuations(example) if chooses else [] for example in examples]
         references = [[str(example.target)] if refers else [] for example in examples]
-        prompts = task.prompt_texts(examples, tokenizer, task.config.test_suffix)
+        prompts = task.test_prompts(examples, tokenizer)
         requests = [
             Requests(prompt, generates, [*texts, *reference])
             for prompt, texts, reference in zip(prompts, options, references, strict=True)
@@ -78,7 +77,7 @@ class HarnessEvaluator(GenerationEvaluator):
                 outcome.add(graded_options(task, examples, options, [scores for _, scores in found], rows))
             if refers:
                 counts = [sum(label >= 0 for label in r["labels"]) for r in task.reference_rows(examples, tokenizer)]
-                outcome.add(likelihood([-scores[-1][0] for _, scores in found], counts))
+                outcome.add(answer_likelihood([-scores[-1][0] for _, scores in found], counts))
             return next(iter(outcome.scores.values()))
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -134,12 +133,3 @@ def graded_options(
     ]
     graded: Evaluation = task.grade_continuations(examples, scored)
     return graded
-
-
-def likelihood(nlls: list[float], counts: list[int]) -> Evaluation:
-    """answer_likelihood from summed negative log-likelihoods and token counts."""
-    from .errors import of_ratio
-
-    value = math.exp(-sum(nlls) / sum(counts))
-    rows = [{"answer_nll": nll / count, "answer_tokens": count} for nll, count in zip(nlls, counts, strict=True)]
-    return Evaluation({LIKELIHOOD: value}, rows, {LIKELIHOOD: value * of_ratio(nlls, counts)})
