@@ -29,32 +29,30 @@ def entry(main: Callable[[], Any], argv: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     outcome["code"] = 0
     argv[1:] = arguments = [listed(argument) for argument in argv[1:]]
+    return exit_code(lambda: run_or_sweep(main, argv), arguments)
+
+
+def run_or_sweep(main: Callable[[], Any], argv: list[str]) -> int:
+    arguments = argv[1:]
     flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
     overrides = [argument for argument in arguments if argument not in SWEEP | HELP]
-    try:
-        check_form(arguments)
-        if flags & HELP:
-            from .help import help_text
+    check_form(arguments)
+    if flags & HELP:
+        from .help import help_text
 
-            print(help_text([override for override in overrides if not override.startswith(("-", "suite="))]))
-            return 0
-        lines = suite_lines(overrides)
-        if lines or flags & SWEEP:
-            if flags - SWEEP:
-                raise ConfigError(f"{sorted(flags - SWEEP)[0]} is for one run; leave out -m and suite=")
-            from .sweep import sweep
+        print(help_text([override for override in overrides if not override.startswith(("-", "suite="))]))
+        return 0
+    lines = suite_lines(overrides)
+    if lines or flags & SWEEP:
+        if flags - SWEEP:
+            raise ConfigError(f"{sorted(flags - SWEEP)[0]} is for one run; leave out -m and suite=")
+        from .sweep import sweep
 
-            return sweep(lines or [overrides])
-        if "--cfg" in flags and any(override.startswith("method.budget=") for override in overrides):
-            sys.argv = [part for argument in argv for part in settled(argument, overrides)]
-        main()
-        return outcome["code"]
-    except KasaCordaError as error:
-        return complain(str(error), error.exit_code)
-    except TRANSLATED as error:
-        return complain(explained(error, arguments), 2)
-    except KeyboardInterrupt:
-        return complain("stopped", 130)
+        return sweep(lines or [overrides])
+    if "--cfg" in flags and any(override.startswith("method.budget=") for override in overrides):
+        sys.argv = [part for argument in argv for part in settled(argument, overrides)]
+    main()
+    return outcome["code"]
 
 
 def listed(argument: str) -> str:
@@ -74,6 +72,18 @@ def settled(argument: str, overrides: list[str]) -> list[str]:
     method = composed(given).method
     option = scaling_option(method)
     return [argument, f"method.{option}={getattr(method, str(option))}"] if option and method.budget else [argument]
+
+
+def exit_code(work: Callable[[], int], arguments: list[str]) -> int:
+    """What ``work`` returns; where it is wrong or stopped, one sentence on stderr and the code for it."""
+    try:
+        return work()
+    except KasaCordaError as error:
+        return complain(str(error), error.exit_code)
+    except TRANSLATED as error:
+        return complain(explained(error, arguments), 2)
+    except KeyboardInterrupt:
+        return complain("stopped", 130)
 
 
 def complain(message: str, code: int) -> int:

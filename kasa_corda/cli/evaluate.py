@@ -11,8 +11,8 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from ..config import register
-from ..errors import ConfigError, KasaCordaError, unknown
-from .explain import TRANSLATED, explained, group_options
+from ..errors import ConfigError, unknown
+from .explain import group_options
 
 USAGE = """\
 Score a model as it is, or with a stored adapter; nothing trains. Finished results are kept and reused.
@@ -33,29 +33,26 @@ OWN = ("model", "adapter", "task", "method", "method.path")
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
-    from . import complain
-    from .form import check_form
+    from . import exit_code
 
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0
-    try:
-        register(ConfigStore.instance())
-        check_form(list(arguments))
-        line = overrides(arguments)
-        from ..report.console import print_scores
-        from .sweep import swept
+    return exit_code(lambda: scored(arguments), list(arguments))
 
-        rows = swept([line])
-        if finished := [_result(row) for row in rows if row["state"] == "finished"]:
-            print_scores(finished)
-        return 0 if all(row["state"] == "finished" for row in rows) else 1
-    except KasaCordaError as error:
-        return complain(str(error), error.exit_code)
-    except TRANSLATED as error:
-        return complain(explained(error, list(arguments)), 2)
-    except KeyboardInterrupt:
-        return complain("stopped", 130)
+
+def scored(arguments: Sequence[str]) -> int:
+    """Evaluate what is missing and print every score; 0 if all is there."""
+    from ..report.console import print_scores
+    from .form import check_form
+    from .sweep import swept
+
+    register(ConfigStore.instance())
+    check_form(list(arguments))
+    rows = swept([overrides(arguments)])
+    if finished := [_result(row) for row in rows if row["state"] == "finished"]:
+        print_scores(finished)
+    return 0 if all(row["state"] == "finished" for row in rows) else 1
 
 
 def overrides(arguments: Sequence[str]) -> list[str]:
