@@ -31,6 +31,7 @@ from kasa_corda.spectral.cached import stored_rank
 from kasa_corda.spectral.fingerprint import ROW, fingerprint, row_sums
 
 ROOT = Path(__file__).resolve().parents[1]
+KEY = "ab" * 32
 
 
 @pytest.fixture
@@ -241,6 +242,34 @@ def test_concurrent_writers_and_readers_leave_whole_files(
             assert same_space(subspace.basis, bottom_subspace(weights[name], len(subspace.values)).basis)
     entries = SpectralCache(tmp_path).entries()
     assert len(entries) == 3 and all(entry.about for entry in entries)
+
+
+def test_a_file_replaced_while_it_is_read_gives_the_old_or_the_new_whole(
+    tmp_path: Path, weights: dict[str, Tensor], said: list[str]
+) -> None:
+    cache, cpu = SpectralCache(tmp_path, say=said.append), torch.device("cpu")
+    stored = {r: bottom_subspace(weights["q"], r) for r in (8, 16)}
+    cache.put(KEY, stored[8], {})
+    ended = time.monotonic() + 1
+
+    def replace_it(r: int) -> None:
+        while time.monotonic() < ended:
+            cache.put(KEY, stored[r], {})
+
+    def ranks_read() -> list[int]:
+        found = []
+        while time.monotonic() < ended:
+            subspace = cache.get(KEY, cpu)
+            found.append(0 if subspace is None else len(subspace.values))
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(replace_it, r) for r in stored]
+        found = pool.submit(ranks_read).result()
+        for writer in writers:
+            writer.result()
+    assert said == []
+    assert len(found) > 20 and set(found) <= set(stored)
 
 
 def test_the_least_recently_used_go_first_when_the_limit_is_reached(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .accuracy import Evidence
@@ -43,9 +43,8 @@ def packed(key: str, subspace: Subspace, about: Mapping[str, str]) -> bytes:
 
 def read(path: Path, key: str, device: torch.device) -> Subspace:
     """The subspace on ``device``; one of UNREADABLE if the file isn't what was written under this key."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    content = path.read_bytes()  # once: safe_open opens by name again for the tensors, and another file may be there
+    tensors, metadata = load(content), _metadata(content)
     if metadata.get("key") != key or metadata.get("format") != FORMAT:
         raise ValueError("it belongs to another matrix or version")
     if metadata["checksum"] != _checksum(tensors, metadata["subspace"]):
@@ -55,6 +54,13 @@ def read(path: Path, key: str, device: torch.device) -> Subspace:
     values = tensors["values"].to(device)
     evidence = Evidence(tensors["residuals"].to(device), **numbers) if numbers else None
     return Subspace(tensors["basis"].to(device), values, evidence=evidence, **described)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What stands beside the tensors of a safetensors file: 8 octets of length, then a JSON header."""
+    length = int.from_bytes(content[:8], "little")
+    found = json.loads(content[8 : 8 + length]).get("__metadata__")
+    return found if isinstance(found, dict) else {}
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
