@@ -21,7 +21,8 @@ def pairs(values: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(st.tuples(values, values), min_size=1, max_size=60).map(lambda rows: tuple(zip(*rows, strict=True)))
 
 
-NUMBERS = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6))
+# no subnormal numbers: scipy's Pearson is off by up to 0.01 there (see the test of them below)
+NUMBERS = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, allow_subnormal=False))
 
 
 @settings(max_examples=150, deadline=None)
@@ -47,7 +48,7 @@ def test_metrics_of_several_classes_equal_scikit_learn(drawn):
     assert METRICS["matthews"](predictions, references) == pytest.approx(expected)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
 @given(pairs(NUMBERS))
 def test_correlations_equal_scipy_and_are_zero_where_scipy_has_none(drawn):
     predictions, references = map(np.asarray, drawn)
@@ -59,6 +60,12 @@ def test_correlations_equal_scipy_and_are_zero_where_scipy_has_none(drawn):
             assert ours == 0
         elif name == "spearman" or all(np.ptp(v) > 1e-6 * np.abs(v).max() for v in (predictions, references)):
             assert ours == pytest.approx(peer(predictions, references)[0], abs=1e-6)
+
+
+def test_the_smallest_numbers_correlate_as_their_multiples_do():
+    tiny, references = np.array([1, 0, -2, -1, -3]) * 5e-324, np.array([-3.0, -3, -2, 2, 1])
+    exact = pearsonr([1, 0, -2, -1, -3], references)[0]
+    assert METRICS["pearson"](tiny, references * 5e-324) == pytest.approx(exact)
 
 
 @pytest.mark.parametrize("name", METRICS)
