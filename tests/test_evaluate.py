@@ -170,3 +170,9 @@ def test_a_trained_run_is_compared_to_the_untrained_model_on_the_same_tests(plac
     assert base.fingerprints["data.fingerprint"] != ours.fingerprints["data.fingerprint"] and same_data(ours, base)
     fewer = read_run(run(place, "method=base", "task.test_examples=3")[1].path)
     assert not same_data(ours, fewer)
+
+
+def test_a_comma_list_of_tasks_to_forget_needs_no_brackets(capsys):
+    line = ["model=smollm2_135m", "task=gsm8k", "evaluator.forgetting=nq_open,wbqs"]
+    assert main(line) == 2
+    assert "webqs" in capsys.readouterr().err

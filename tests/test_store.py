@@ -57,6 +57,12 @@ def test_a_torn_last_line_of_metrics_is_left_out(run):
     assert [event["step"] for event in run.metrics()] == [1]
 
 
+def test_an_answer_may_hold_every_kind_of_line_break(run):
+    rows = [{"id": "1", "prediction": "one\u2028two\u0085three\x0cfour\r\nfive"}, {"id": "2", "prediction": ""}]
+    run.write_predictions("test", rows)
+    assert run.predictions("test") == rows
+
+
 def test_a_damaged_result_is_named(run):
     write_atomically(run.path / "result.json", "{")
     with pytest.raises(KasaCordaError, match=r"result\.json is damaged"):

@@ -33,8 +33,9 @@ OWN = ("model", "adapter", "task", "method", "method.path")
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
-    from . import exit_code
+    from . import exit_code, listed
 
+    arguments = [listed(argument) for argument in arguments]
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0

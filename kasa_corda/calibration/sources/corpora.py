@@ -135,7 +135,8 @@ def _json_texts(file: Path, content: str, field: str) -> Iterator[str]:
         whole = json.loads(content)
         rows = list(enumerate(whole["Data"], 1)) if "Data" in whole else [(1, whole)]
     except ValueError:
-        rows = [(number, _parsed(file, number, line)) for number, line in enumerate(content.splitlines(), 1) if line]
+        lines = [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+        rows = [(number, _parsed(file, number, line)) for number, line in lines]
     for number, row in rows:
         found = next((row[key] for key in (field, field.capitalize()) if isinstance(row.get(key), str)), None)
         if found is None:
