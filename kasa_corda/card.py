@@ -34,7 +34,7 @@ def write_card(folder: Path, result: dict[str, Any], config: dict[str, Any]) -> 
 
 | metric (x 100) | best epoch | last epoch |
 |---|---:|---:|
-{scores}
+{scores or "| not evaluated on the test set | - | - |"}
 
 Seed {result["seed"]}, data from {result["data"]["source"]}, run {result["run_id"]}.
 

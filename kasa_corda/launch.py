@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +20,10 @@ from .config.validate import typed, validate
 from .errors import ConfigError, KasaCordaError
 from .interrupt import Interrupted
 from .store import RunDirectory
+
+PR_SET_PDEATHSIG = 1
+SAVING_SECONDS = 60
+"""that the processes of a run have to save and stop"""
 
 
 def prepare(plain: dict[str, Any]) -> tuple[RunConfig, RunDirectory]:
@@ -33,51 +40,76 @@ def prepare(plain: dict[str, Any]) -> tuple[RunConfig, RunDirectory]:
     return config, RunDirectory.of(plain, run_id(plain))
 
 
-def launch(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[str, Any]:
-    """The result of this run, from disk if it is finished, else by running it."""
+def launch(
+    config: RunConfig, directory: RunDirectory, command: list[str], accumulation: int | None = None
+) -> dict[str, Any]:
+    """The result of this run, from disk if it is finished, else by running it.
+
+    ``accumulation`` replaces trainer.accumulation where its micro-batches did not fit into memory: the same run in
+    smaller pieces, so its id and its config.yaml stay those that were asked for.
+    """
     if not config.force and directory.state() == "finished" and (result := directory.result()):
         return result
     with directory.lock():
         if config.force or not config.resume:
             directory.forget()
         directory.write_config(dataclasses.asdict(config))
-        with recorded(directory):
+        smaller = {} if accumulation in (None, config.trainer.accumulation) else {"accumulation": accumulation}
+        with recorded(directory, **smaller):
             check_precision(config)
+            actual = accumulating(config, accumulation or config.trainer.accumulation)
             if config.scale.devices == 1:
                 from .pipeline import run
 
-                run(config, directory, command)
+                run(actual, directory, command)
             else:
-                run_processes(config, directory, command)
+                run_processes(actual, directory, command)
+            if smaller and (result := directory.result()):
+                note = f"trainer.accumulation={accumulation}: {config.trainer.accumulation} did not fit into memory"
+                directory.write_result({**result, "notes": [*result.get("notes", []), note]})
     result = directory.result()
     assert result is not None
     return result
 
 
+def accumulating(config: RunConfig, accumulation: int) -> RunConfig:
+    """The config with another number of micro-batches per step."""
+    return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, accumulation=accumulation))
+
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+"""how CUDA, torch on a CPU and the system say it"""
+
+
 @contextmanager
-def recorded(directory: RunDirectory) -> Iterator[None]:
-    """status.json says running, then how it ended; an unexpected error leaves its traceback in error.log."""
-    directory.write_status("running")
+def recorded(directory: RunDirectory, **details: Any) -> Iterator[None]:
+    """status.json says running, then how it ended; an unexpected error leaves its traceback in error.log.
+
+    ``details`` stand in every status.
+    """
+    directory.write_status("running", **details)
     try:
         yield
-    except (Interrupted, KeyboardInterrupt) as stop:
-        directory.write_status("interrupted", error=str(stop))
+    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # SystemExit: Slurm queues the job again
+        directory.write_status("interrupted", **details, error=str(stop))
+        if isinstance(stop, SystemExit):
+            raise
         raise Interrupted(f"{stop or 'stopped'}; run the same command again to go on ({directory.path})") from None
     except KasaCordaError as error:
-        directory.write_status("failed", error=str(error))
+        directory.write_status("failed", **details, error=str(error))
         raise
     except Exception as error:
         (directory.path / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         message = explain_crash(error)
-        directory.write_status("failed", error=message)
+        directory.write_status("failed", **details, error=message)
         raise KasaCordaError(f"{message} (traceback: {directory.path / 'error.log'})") from error
-    directory.write_status("finished")
+    directory.write_status("finished", **details)
 
 
 def explain_crash(error: Exception) -> str:
     """One line for an unexpected error; what to do for the common one."""
     first = str(error).strip().split("\n")[0]
-    if "out of memory" in first.lower():
+    if isinstance(error, MemoryError) or any(text in first.lower() for text in OUT_OF_MEMORY):
         return (
             "out of memory; the same result needs less with trainer.accumulation=2 (or more), "
             "trainer.gradient_checkpointing=true or a smaller evaluator.batch_size"
@@ -87,16 +119,40 @@ def explain_crash(error: Exception) -> str:
 
 def run_processes(config: RunConfig, directory: RunDirectory, command: list[str]) -> None:
     """Run with ``scale.devices`` processes; they read config.yaml and never import Hydra."""
-    arguments = [*launcher(config.scale.devices), "-m", "kasa_corda.worker", str(directory.path), "--", *command]
+    given = [str(directory.path), str(config.trainer.accumulation), "--", *command]
+    arguments = [*launcher(config.scale.devices), "-m", "kasa_corda.worker", *given]
     environment = {**os.environ, "OMP_NUM_THREADS": _threads(config)}
     if not _has_gpu():
         environment["ACCELERATE_USE_CPU"] = "true"
-    done = subprocess.run(arguments, check=False, env=environment)
-    if done.returncode:
+    code = waited_for(arguments, environment)
+    if code:
         told = directory.path / "error.txt"
         if told.exists():
             raise KasaCordaError(told.read_text().strip())
-        raise KasaCordaError(f"the worker processes ended with exit code {done.returncode}")
+        raise KasaCordaError(f"the worker processes ended with exit code {code}")
+
+
+def waited_for(arguments: list[str], environment: dict[str, str]) -> int:
+    """The exit code of a launcher of processes. One interruption is passed on, so that they save; a second kills."""
+    process = subprocess.Popen(arguments, env=environment, start_new_session=True, preexec_fn=ending_with_parent())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        try:
+            process.wait(timeout=SAVING_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def ending_with_parent() -> Callable[[], None] | None:
+    """What a child calls before it starts, so that Linux tells it to terminate when its parent is gone."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # found here: little is safe between fork and exec
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def launcher(processes: int) -> list[str]:

@@ -30,6 +30,7 @@ from .models.architecture import match_targets
 from .models.families import architecture_of
 from .models.loading import LoadedModel, load_model
 from .progress import Progress
+from .queue.shared import preparing
 from .result import Outcome, result_of
 from .seeds import seed_everything
 from .store import PREDICTIONS, RunDirectory
@@ -98,7 +99,7 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
     )
     fitted = trainer.fit(resume=config.resume)
     assert fitted.best and fitted.last
-    tests = parts.data.test
+    tests = parts.data.test if config.evaluator.test else {}
     last = {n: evaluate(split, kept=(f"{n}_last", f"last, {fitted.last.step}")) for n, split in tests.items()}
     parts.method.restore(parts.model, trainer.best)
     best = last
@@ -175,8 +176,8 @@ def assemble(config: RunConfig, directory: RunDirectory, place: Place) -> Parts:
     batches = training_batches(encoded, loaded.tokenizer, config.seed, place.accelerator.device)
     folder = directory.path / FOLDER
     context = replace(context, calibration=calibration, batches=batches if encoded else None, folder=folder)
-    with seconds("prepare"), place.accelerator.main_process_first():  # the others read back what the first one wrote
-        method.prepare(loaded.model, context)
+    with seconds("prepare"), preparing(config), place.accelerator.main_process_first():
+        method.prepare(loaded.model, context)  # the others read back what the first one wrote
     with seconds("adapt"):
         seed_everything(config.seed)
         model = method.adapt(loaded.model, context).to(place.accelerator.device)

@@ -10,6 +10,7 @@ from .config import RunConfig
 from .evaluation.units import higher_is_better
 from .measure import Stopwatch, peak_memory
 from .provenance import provenance
+from .search.alpha import alpha_rule
 from .tasks._splits import fingerprint
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def result_of(
             "examples_per_second": fitted.examples / max(fitted.seconds, 1e-9),
             "tokens_per_second": fitted.tokens / max(fitted.seconds, 1e-9),
         },
+        "accumulation": config.trainer.accumulation,
         "loss": fitted.loss,
         "model_source": {
             "source": loaded.source,
@@ -86,6 +88,8 @@ def evaluation_notes(evaluated: dict[str, Evaluation]) -> list[str]:
 
 def evaluation_settings(evaluated: dict[str, Evaluation]) -> dict[str, Any]:
     """How the model was used: of the first split, and of the others what differs there (``splits``)."""
+    if not evaluated:
+        return {}
     (_, first), *others = evaluated.items()
     splits = {
         name: {key: value for key, value in found.settings.items() if value != first.settings.get(key)}
@@ -108,6 +112,7 @@ def forgotten(parts: Parts, outcome: Outcome) -> dict[str, Any]:
 
 def described(config: RunConfig) -> dict[str, Any]:
     """The part of a result that says what was run."""
+    alpha = alpha_rule(asdict(config.method))
     return {
         "task": config.task.name,
         "model": config.model.name,
@@ -118,11 +123,17 @@ def described(config: RunConfig) -> dict[str, Any]:
         "scale": config.scale.name,
         "metric": config.task.metric,
         "higher_is_better": higher_is_better(config.task.metric),
+        "tested": config.evaluator.test,
+        "learning_rate": config.trainer.learning_rate,
+        "alpha_rule": alpha.text,
+        "alpha_scale": alpha.scale,
     }
 
 
 def moment(parts: Parts, reached: Any, test: dict[str, Evaluation]) -> dict[str, Any]:
-    """Step, epoch and selecting scores of one state, with its scores over all test splits."""
+    """Step, epoch and selecting scores of one state, with its scores over all test splits (none: evaluator.test)."""
+    if not test:
+        return {**asdict(reached), "test": {}, "test_errors": {}}
     return {
         **asdict(reached),
         "test": parts.task.combine({name: e.scores for name, e in test.items()}),

@@ -27,7 +27,7 @@ def config_of(task: str, method: str, seed: int, changes: dict[str, Any]) -> dic
         *groups, last = key.split(".")
         place = config
         for group in groups:
-            place = place[group]
+            place = place.setdefault(group, {})
         place[last] = value
     return config
 

@@ -21,6 +21,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GRID = "trainer.learning_rate=grid"
 """in a sweep: each value of the method's own LEARNING_RATES"""
 
+SEARCH = "trainer.learning_rate=search"
+"""in a sweep: the stages of ``cli.search``"""
+
 TRANSLATED = (HydraException, OmegaConfBaseException)
 
 EXPECTED = {"Float": "a number", "Integer": "a whole number", "bool": "true or false", "String": "a text"}
@@ -73,8 +76,8 @@ def wrong_type(error: ValidationError, arguments: list[str]) -> str:
     key = str(error.full_key)
     given = next((a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith(f"{key}=")), None)
     value = given if given is not None else error.value if hasattr(error, "value") else "?"
-    if f"{key}={value}" == GRID:
-        return f"{GRID} names several values; add -m for a sweep"
+    if f"{key}={value}" in (GRID, SEARCH):
+        return f"{key}={value} names several values; add -m for a sweep"
     found = re.search(r"could not be converted to (\w+)|is not a valid (\w+)", str(error))
     wanted = (found.group(1) or found.group(2)) if found else None
     expected = EXPECTED.get(wanted, wanted) if wanted else "a value of another type"

@@ -14,6 +14,7 @@ from ..config import RunConfig, field_help
 from ..methods.groups import ALL
 from ..methods.groups import GROUPS as METHOD_GROUPS
 from .explain import CONFIGS, GROUPS, group_options
+from .suites import abouts
 
 USAGE = """\
 Train and evaluate one model with one PEFT method on one task, or sweep over many.
@@ -40,7 +41,7 @@ def help_text(overrides: Sequence[str]) -> str:
     """The page for one command line: its keys have the values that its run would have."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="run"):
         config = compose("config", list(overrides))
-    groups = [(group, ", ".join(group_options(group))) for group in GROUPS if group != "hparams"]
+    groups = [(group, options(group)) for group in GROUPS if group != "hparams"]
     index = [group for group, _ in groups].index("method")
     groups.insert(index + 1, ("method (with -m)", f"{ALL}, {', '.join(METHOD_GROUPS)}"))
     columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
@@ -50,12 +51,19 @@ def help_text(overrides: Sequence[str]) -> str:
             "Groups: choose with group=option",
             *(entry(group, options, 18, columns) for group, options in groups),
             "",
+            "Suites: run with suite=name; protocol=as_published runs the papers' single settings, untuned",
+            *(entry(name, about, 26, columns) for name, about in abouts()),
+            "",
             "Keys: set with key=value; shown is the value for this command line (all keys: docs/config.md)",
             *(entry(key, meaning, KEY_WIDTH, columns) for key, meaning in keys(config)),
             "",
             CLOSING,
         ]
     )
+
+
+def options(group: str) -> str:
+    return "named lists of sweeps, see below" if group == "suite" else ", ".join(group_options(group))
 
 
 def keys(config: DictConfig) -> Iterable[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What runs the cells of a sweep: a Hydra launcher (joblib, submitit, Ray), and each cell's share of the cores."""
+"""What runs the cells of a sweep: our queue or a Hydra launcher (joblib, submitit, Ray), and its share of the cores."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from ..errors import ConfigError, KasaCordaError
-from ..interrupt import Interrupted
-from ..launch import launch, prepare
+from ..launch import prepare
 
 EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 """plugin package -> the extra of this project that installs it"""
@@ -31,13 +30,21 @@ def check_launcher(base: DictConfig) -> None:
         )
 
 
+def uses_queue(base: DictConfig) -> bool:
+    """Whether no launcher was chosen: then ``kasa_corda.queue`` runs the cells."""
+    return bool(base.hydra.launcher._target_.endswith(".BasicLauncher"))
+
+
 def run_cells(hydra: Any, base: DictConfig, cells: list[list[str]]) -> None:
     """Run cells, given by their overrides; they record their own state. KasaCordaError if the launcher itself fails."""
+    from ..queue.shared import sharing
+
     share_threads(base, len(cells))
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(base))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_cell, config=base)
     try:
-        launcher.launch(cells, initial_job_idx=0)
+        with sharing():
+            launcher.launch(cells, initial_job_idx=0)
     except KasaCordaError:
         raise
     except Exception as error:
@@ -63,7 +70,12 @@ def parallel_cells(base: DictConfig, cells: int) -> int:
 
 
 def run_cell(config: DictConfig) -> None:
-    """One cell, in this or another process. Failures are recorded in its status, never raised; an interruption is."""
+    """One cell, in this or another process. Failures are recorded in its status, never raised; an interruption is.
+
+    A failure that may be gone next time is tried again at once, in smaller micro-batches if memory ran out.
+    """
+    from ..queue.attempt import twice
+    from ..queue.shared import sharing
     from . import plain
 
     command = ["python", "run.py", *HydraConfig.get().overrides.task]
@@ -73,8 +85,11 @@ def run_cell(config: DictConfig) -> None:
             f"== {checked.task.name} {checked.model.name} {checked.method.name} seed={checked.seed}: {directory.path}",
             flush=True,
         )
-        launch(checked, directory, command)
-    except Interrupted:
-        raise KeyboardInterrupt from None
+        with sharing():  # a machine of a cluster does not have this process's environment
+            ended, _ = twice(checked, directory, command)
+        if ended.state == "interrupted":
+            raise KeyboardInterrupt
+        if ended.error:
+            raise KasaCordaError(ended.error)
     except KasaCordaError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

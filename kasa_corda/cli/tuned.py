@@ -1,18 +1,18 @@
 """The second stage of a sweep: of cells that differ in the learning rate alone, the best one again with more seeds.
 
 ``tuned_seeds=0,1,2`` asks for it. The selection split decides, never the evaluation set, as in the report's
-``--tuned learning_rate``.
+``--tuned learning_rate``. With ``trainer.learning_rate=search`` there are more stages: ``cli.search``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from .cells import Cell
+from .outcomes import OVER, outcome
 
 
 def second_stage(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
@@ -20,18 +20,17 @@ def second_stage(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     known = {cell.directory.path for cell in cells if cell.directory}
     families: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell.tuned_seeds and cell.directory:
-            families[_family(cell)].append(cell)
+        if cell.tuned_seeds and cell.directory and not cell.search:
+            families[cell.family].append(cell)
     found: dict[Any, Cell] = {}
     waiting = []
     for members in families.values():
         best = _best(members)
         if isinstance(best, str):
-            waiting.append(f"no learning rate chosen for {_name(members[0])}: {best}")
+            waiting.append(f"no learning rate chosen for {members[0].name}: {best}")
             continue
         for seed in best.tuned_seeds:
-            cell = Cell([*best.overrides, f"seed={seed}"], {**best.plain, "seed": seed})
-            cell.check()
+            cell = best.variation(seed=seed)
             if cell.directory and cell.directory.path not in known:
                 found[cell.directory.path] = cell
     return list(found.values()), waiting
@@ -42,13 +41,13 @@ def _best(members: list[Cell]) -> Cell | str:
 
     Runs that failed (a loss that is no longer finite) can't be chosen; nor can a rate with fewer seeds than another.
     """
-    states = [cell.directory.state() for cell in members if cell.directory]
-    if unfinished := [state for state in states if state not in ("finished", "failed")]:
+    found = [(cell, outcome(cell)) for cell in members]
+    if unfinished := [cell for cell, now in found if now.state not in OVER]:
         return f"{len(unfinished)} of its {len(members)} runs are not finished"
     by_rate: dict[float, list[tuple[Cell, float]]] = defaultdict(list)
-    for cell in members:
-        if (score := _selected(cell)) is not None:
-            by_rate[cell.plain["trainer"]["learning_rate"]].append((cell, score))
+    for cell, now in found:
+        if now.state == "finished":
+            by_rate[cell.rate].append((cell, math.nan if now.score is None else now.score))
     if not by_rate:
         return f"all of its {len(members)} runs failed"
     most = max(map(len, by_rate.values()))
@@ -59,23 +58,3 @@ def _best(members: list[Cell]) -> Cell | str:
 def _mean(tried: list[tuple[Cell, float]]) -> float:
     mean = sum(score for _, score in tried) / len(tried)
     return -math.inf if math.isnan(mean) else mean
-
-
-def _selected(cell: Cell) -> float | None:
-    """The score that chose the epoch, on the selection split; higher is better. None unless finished."""
-    assert cell.directory is not None
-    if cell.directory.state() != "finished" or not (result := cell.directory.result()):
-        return None
-    value = result["best"]["select"].get(cell.plain["task"].get("select_by") or result["metric"])
-    return math.nan if value is None else float(value)
-
-
-def _family(cell: Cell) -> str:
-    """Everything of a cell but its seed and its learning rate."""
-    trainer = {key: value for key, value in cell.plain["trainer"].items() if key != "learning_rate"}
-    kept = {**cell.plain, "trainer": trainer, "seed": None}
-    return json.dumps(kept, sort_keys=True, default=str)
-
-
-def _name(cell: Cell) -> str:
-    return " ".join(str(cell.plain[key]["name"]) for key in ("task", "model", "method"))

@@ -31,7 +31,8 @@ def calibrated(config: dict[str, Any]) -> bool:
     """Whether the method looks at calibration samples."""
     from ..methods import METHODS
 
-    return METHODS[config["method"]["name"]].calibrated
+    chosen = config["method"]
+    return METHODS[chosen["name"]].calibrated and chosen.get("decomposition") != "plain"
 
 
 def without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -136,6 +136,11 @@ class EvaluatorConfig:
         " configs/task, such as nq_open,webqs)",
         later=True,
     )
+    test: bool = option(
+        True,
+        "false: no test set is evaluated, nor what the run forgets, as when a learning rate is searched",
+        later=True,
+    )
 
 
 @dataclass
@@ -144,7 +149,8 @@ class TrainerConfig:
 
     learning_rate: float = option(
         MISSING,
-        "peak learning rate of the adapter; the method's own by default; in a sweep, grid is the method's own grid",
+        "peak learning rate of the adapter; the method's own by default; in a sweep, grid is the method's own grid, and"
+        " search finds the best rate on held-out data",
         above=0,
     )
     head_learning_rate: Optional[float] = option(

@@ -118,6 +118,7 @@ def _folders(config: RunConfig) -> None:
 
 def _combinations(config: RunConfig) -> None:
     from ..evaluation import EVALUATORS
+    from ..methods import METHODS
     from ..tasks import TASKS
     from ..trackers import check_tracker
 
@@ -158,6 +159,15 @@ def _combinations(config: RunConfig) -> None:
             f"trainer.warmup={trainer.warmup:g} steps is longer than trainer.max_steps={trainer.max_steps}"
         )
     check_tracker(config.tracker)
+    if not (config.evaluator.test or METHODS[config.method.name].trains):
+        raise ConfigError(
+            f"evaluator.test=false leaves nothing to do for method={config.method.name}, which trains nothing"
+        )
+    if config.selection == "paper" and not config.evaluator.test:
+        raise ConfigError(
+            "selection=paper chooses on the evaluation set itself, which evaluator.test=false (a search for a learning"
+            " rate) leaves alone; use selection=held_out"
+        )
     checked = TASKS[task.family](task)
     checked.check()
     for name, further in getattr(checked, "further", {}).items():

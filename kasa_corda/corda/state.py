@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..store import write_atomically
+from .kept import keep, kept_folder, used
 
 IDENTITY = "identity.json"
 SAMPLED = 4096
@@ -29,15 +30,17 @@ class PreparationState:
     """A folder with one file per block: adapters of its layers and what was found about them. Each file is atomic.
 
     A folder that belongs to another model, calibration set or method is emptied. Without a folder, or with one that
-    can't be written, nothing is kept and ``note`` says why.
+    can't be written, nothing is kept and ``note`` says why. In a sweep the files are also kept for other runs.
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any]) -> None:
         self.folder = folder
         self.note: str | None = None
+        self.kept: Path | None = None
         if folder is None:
             return
         text = json.dumps(identity, sort_keys=True, default=str)
+        self.kept = kept_folder(text)
         path = folder / IDENTITY
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -52,10 +55,11 @@ class PreparationState:
 
     def load(self, block: str) -> tuple[dict[str, Adapter], list[dict[str, Any]]] | None:
         """Adapters by layer and diagnostics of a finished block; None if it is not there or damaged."""
-        if self.folder is None or not self._file(block).exists():
+        path = self._found(self._name(block))
+        if path is None:
             return None
         try:
-            with safe_open(self._file(block), framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 rows = json.loads(file.metadata()["diagnostics"])
                 adapters = {
                     row["layer"]: (file.get_tensor(f"{row['layer']}.A"), file.get_tensor(f"{row['layer']}.B"))
@@ -74,6 +78,8 @@ class PreparationState:
         try:
             save_file(tensors, building, metadata={"diagnostics": json.dumps(rows)})
             building.replace(self._file(block))
+            if self.kept is not None:
+                keep(self._file(block), self.kept)
         except Exception as error:
             # safetensors raises its own error for a full disk
             building.unlink(missing_ok=True)
@@ -81,8 +87,9 @@ class PreparationState:
 
     def load_note(self, name: str) -> Any:
         """What ``save_note`` wrote, or None."""
+        path = self._found(f"{name}.json")
         try:
-            return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")) if self.folder else None
+            return json.loads(path.read_text(encoding="utf-8")) if path else None
         except (OSError, ValueError):
             return None
 
@@ -91,12 +98,26 @@ class PreparationState:
             return
         try:
             write_atomically(self.folder / f"{name}.json", json.dumps(content))
+            if self.kept is not None:
+                keep(self.folder / f"{name}.json", self.kept)
         except OSError as error:
             self._give_up(error)
 
     def _file(self, block: str) -> Path:
         assert self.folder is not None
-        return self.folder / f"block-{block or 'outside'}.safetensors"
+        return self.folder / self._name(block)
+
+    def _name(self, block: str) -> str:
+        return f"block-{block or 'outside'}.safetensors"
+
+    def _found(self, name: str) -> Path | None:
+        """The run's own file, or the one that another run kept."""
+        if self.folder is not None and (self.folder / name).exists():
+            return self.folder / name
+        if self.kept is not None and (self.kept / name).exists():
+            used(self.kept)
+            return self.kept / name
+        return None
 
     def _give_up(self, error: Exception) -> None:
         self.note = f"finished blocks are not kept, an interrupted preparation starts again: {self.folder} ({error})"

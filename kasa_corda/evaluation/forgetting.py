@@ -64,7 +64,7 @@ def before_training(
 
     The model is left where it was; no random numbers are used up.
     """
-    names = list(config.evaluator.forgetting or [])
+    names = list(config.evaluator.forgetting or []) if config.evaluator.test else []
     return {name: _before(config, task, data.test[name], loaded, accelerator, screen) for name in names}
 
 

@@ -128,9 +128,10 @@ def _html_files(report: Report) -> dict[str, str]:
 
 
 def _svg_files(report: Report) -> dict[str, str]:
+    from .learning_rates import rate_files
     from .plots import plot_files
 
-    return plot_files(report.tables)
+    return plot_files(report.tables) | rate_files(report.tables)
 
 
 def _csv_files(report: Report) -> dict[str, str]:

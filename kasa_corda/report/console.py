@@ -34,12 +34,14 @@ def print_run(result: dict[str, Any], path: str | Path, console: Console | None 
     table.add_column("metric x 100", overflow="fold")
     for title in (f"best ({_moment(best)})", f"last ({_moment(last)})", "select, best"):
         table.add_column(title, justify="right")
-    for key in sorted(best["test"], key=lambda k: k != metric):
+    for key in sorted(best["test"] or best["select"], key=lambda k: k != metric):
         scores = [part.get(key) for part in (best["test"], last["test"], best.get("select") or {})]
         table.add_row(_text(key, console), *(_text(_score(key, s), console) for s in scores))
     _show(console, table)
     console.print(_text("; ".join(_costs(result)), console))
-    if result.get("selection") == "paper":
+    if not best["test"]:
+        console.print("not evaluated on the test set (evaluator.test=false)")
+    elif result.get("selection") == "paper":
         console.print("the best epoch was chosen on the evaluation set: an optimistic score")
     if approximation := (result.get("model_source") or {}).get("approximation"):
         console.print(_text(f"approximate weights: {approximation}", console))

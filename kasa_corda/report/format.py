@@ -6,6 +6,7 @@ import math
 
 from ..evaluation.judge import METRICS, NOT_JUDGED
 from ..evaluation.units import factor
+from ..search import Family
 from .groups import Group
 from .statistics import PairedDifference, Summary
 
@@ -59,6 +60,11 @@ def difference(paired: PairedDifference, decimals: int = 2, metric: str = "") ->
     """'+1.23 [-0.40, +2.86]'"""
     mean, low, high = (percent(value, True, decimals, metric) for value in (paired.mean, paired.low, paired.high))
     return mean if paired.low is None or math.isnan(paired.mean) else f"{mean} [{low}, {high}]"
+
+
+def alpha(family: Family) -> str:
+    """'fixed 16, scale 2': what a learning rate depends on."""
+    return NOTHING if family.alpha_rule is None else f"{family.alpha_rule}, scale {family.scale:.3g}"
 
 
 def p_value(p: float | None) -> str:

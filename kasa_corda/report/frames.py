@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..search import alpha_rule
+from ..search.families import RATE
 from .records import RunRecord
 from .statistics import Summary
 from .tables import Table
@@ -31,6 +33,10 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
             "selection": r.selection,
             "scale": r.scale,
             "approximation": r.approximation,
+            "learning_rate": r.settings.get(RATE),
+            "alpha_rule": alpha_rule(_method(r)).text,
+            "alpha_scale": alpha_rule(_method(r)).scale,
+            "tested": r.tested,
             "metric": r.metric,
             "score": r.score,
             "last_score": r.last_score,
@@ -155,6 +161,11 @@ def long_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         for split, scores in (("select", outcome.select), ("test", outcome.test))
         for metric, value in scores.items()
     )
+
+
+def _method(record: RunRecord) -> dict[str, Any]:
+    method = record.config.get("method")
+    return method if isinstance(method, dict) else {}
 
 
 def _statistics(name: str, summary: Summary | None) -> dict[str, float | None]:

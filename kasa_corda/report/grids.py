@@ -75,6 +75,7 @@ def choice_grid(table: Table) -> Grid:
     names = table.tuned_keys
     tried = [(row.name, choice, group) for row in table.rows for choice in row.choices for group in choice.candidates]
     metrics = dict.fromkeys(choice.metric for _, choice, _ in tried)
+    with_alpha = any(choice.family.alpha_rule for _, choice, _ in tried)
     rows = []
     for name, choice, group in tried:
         values = choice.values(group)
@@ -84,14 +85,19 @@ def choice_grid(table: Table) -> Grid:
                 Text(group.first.task),
                 Text(name),
                 *(Text(values.get(key, format.NOTHING)) for key in names),
+                *([Text(format.alpha(choice.family))] if with_alpha else []),
                 Text(format.score(group, "selected"), group.selected.mean if group.selected else None),
                 Text(mark),
             ]
         )
-    return ["Task", "Method", *names, f"Selection split ({' / '.join(metrics)})", "Chosen"], rows
+    alpha = ["alpha"] if with_alpha else []
+    return ["Task", "Method", *names, *alpha, f"Selection split ({' / '.join(metrics)})", "Chosen"], rows
 
 
 def _mark(choice: Choice) -> str:
+    if choice.searched:
+        note = choice.family.note
+        return f"yes ({note})" if note else "yes"
     edge = ", at the edge of the grid" if choice.at_edge else ""
     better = ["/".join(choice.values(group).values()) for group in choice.rivals]
     return f"yes{edge}" + (f", though {' and '.join(better)} did better over the seeds of both" if better else "")

@@ -12,6 +12,7 @@ from typing import Any
 from . import format
 from .forgetting import FORGETTING_CAPTION, forgetting_grid
 from .grids import Grid, Text, choice_grid, comparison_grid, score_grid
+from .learning_rates import rate_plot
 from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, FRONT_CAPTION, SAME_LAST
 from .pareto import front_grid
 from .plots import COLOURS, Plot, colour, cost_plots, task_plots
@@ -109,6 +110,7 @@ def table_parts(tables: Sequence[Table]) -> tuple[list[TablePart], int]:
                 continue
             many = len(table.rows) > 2 * len(COLOURS)
             part.plots[task] = cost_plots(table, task) if many else task_plots(table, task)
+            part.plots[task] += [plot] if (plot := rate_plot(table, task)) else []
             unplotted += many
             drawn += 1
         parts.append(part)

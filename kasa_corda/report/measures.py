@@ -14,7 +14,7 @@ def by_metric(records: Iterable[RunRecord], metrics: Sequence[str]) -> list[RunR
 
     Metrics are named as in result.json, those of a further task as <task>_<metric>. ConfigError if no run has one.
     """
-    records = list(records)
+    records = [record for record in records if record.tested]
     found = {r.task: set(r.best.test) for r in records if r.best}
     known = {metric for names in found.values() for metric in names}
     for metric in metrics:

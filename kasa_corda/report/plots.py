@@ -127,9 +127,17 @@ def plot_files(tables: Sequence[Table]) -> dict[str, str]:
     for number, table in enumerate(tables, 1):
         for task in table.tasks:
             for plot in cost_plots(table, task):
-                name = re.sub(r"[^A-Za-z0-9]+", "-", f"pareto {number} {task} {plot.title.split()[-1]}").strip("-")
-                files[f"{name}.svg"] = plot.svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+                files[file_name(f"pareto {number} {task} {plot.title.split()[-1]}")] = standalone(plot)
     return files
+
+
+def file_name(title: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-") + ".svg"
+
+
+def standalone(plot: Plot) -> str:
+    """The plot as a file of its own."""
+    return plot.svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
 
 
 def _costs(every: Sequence[Point], best: Sequence[Point], metric: str, cost: str) -> str:
@@ -157,7 +165,7 @@ def _costs(every: Sequence[Point], best: Sequence[Point], metric: str, cost: str
     return _svg(draw, _axis(metric), f"costs {cost}", (4.2, 2.9) if len(every) <= MANY else (7.0, 4.6))
 
 
-def _svg(draw: Any, ylabel: str, salt: str, inches: tuple[float, float] = (4.2, 2.9)) -> str:
+def _svg(draw: Any, ylabel: str, salt: str, inches: tuple[float, float] = (4.2, 2.9), legend: bool = False) -> str:
     """Draw on empty axes; return bare <svg> markup that inherits colour and font from the page."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -172,6 +180,8 @@ def _svg(draw: Any, ylabel: str, salt: str, inches: tuple[float, float] = (4.2, 
         axes = figure.add_subplot()
         draw(axes)
         axes.set_ylabel(ylabel, parse_math=False)
+        if legend:
+            axes.legend(fontsize=6.5, frameon=False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _inline(buffer.getvalue())

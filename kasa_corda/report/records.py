@@ -53,6 +53,8 @@ class RunRecord:
     metric: str = "?"
     split: str | None = None
     """the further evaluated task that ``metric`` is of; None for the run's own"""
+    tested: bool = True
+    """False for runs that look at the selection split alone (evaluator.test=false)"""
     higher_is_better: bool = True
     best: Outcome | None = None
     last: Outcome | None = None
@@ -68,7 +70,7 @@ class RunRecord:
 
     @property
     def score(self) -> float | None:
-        """The metric on the evaluation set at the selected epoch, as a fraction; None unless finished."""
+        """The metric on the evaluation set at the selected epoch, as a fraction; None unless finished and tested."""
         return self.best.test.get(self._tested) if self.best else None
 
     @property
@@ -204,6 +206,7 @@ def _asked_for(path: Path, config: dict[str, Any]) -> RunRecord:
         seed=int(config["seed"]),
         selection=str(config.get("selection", "?")),
         scale=str(_mapping(config.get("scale")).get("name", "?")),
+        tested=_mapping(config.get("evaluator")).get("test") is not False,
         approximation=_text(model.get("approximation")),
         metric=str(task.get("metric") or "?"),
         settings=settings_of(config),
@@ -216,7 +219,7 @@ def _with_result(record: RunRecord, result: dict[str, Any]) -> RunRecord:
         return replace(record, state=DAMAGED, error="finished, but result.json is missing")
     metric = str(result.get("metric") or record.metric)
     best, last = _outcome(result.get("best")), _outcome(result.get("last"))
-    if best is None or metric not in best.test:
+    if best is None or (record.tested and metric not in best.test):
         return replace(record, state=DAMAGED, error=f"result.json has no score best.test.{metric}")
     # a seeded draw of training examples makes the data differ by seed, as asked for
     drawn = record.config["task"].get("train_examples") is not None

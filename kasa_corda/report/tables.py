@@ -12,7 +12,7 @@ from .groups import Group, build_groups, differing_keys, short_names, shown
 from .notes import caption, table_notes
 from .records import RunRecord
 from .statistics import holm, paired_difference
-from .tuning import Choice
+from .tuning import Choice, origin
 
 MIN_SEEDS_FOR_BOLD = 3
 UNSET = "unset"
@@ -30,6 +30,12 @@ class Row:
     best_on: set[str] = field(default_factory=set)
     choices: list[Choice] = field(default_factory=list)
     """how settings of it were chosen, where several were tried (``--tuned``)"""
+    origin: tuple[str, ...] = ()
+    """'tuned lr' or 'paper lr', where a search was made"""
+
+    def meets(self, other: Row) -> bool:
+        """Whether the two are compared: rows at the paper's rates not with rows at tuned ones."""
+        return not (self.origin and other.origin) or self.origin == other.origin
 
     def average(self, tasks: Sequence[str], which: str) -> float | None:
         """Mean over all tasks of the table; None if one is missing."""
@@ -67,7 +73,13 @@ class Table:
 
     @property
     def caption(self) -> str:
-        return caption(self.selection, self.approximation, self.tuned_keys)
+        rates = " Rows at paper lr are runs at a published rate, which no search chose." if self.two_rates else ""
+        return caption(self.selection, self.approximation, self.tuned_keys) + rates
+
+    @property
+    def two_rates(self) -> bool:
+        """Whether methods have rows at a tuned and at a published learning rate."""
+        return any("paper lr" in row.origin for row in self.rows)
 
     @property
     def tuned_keys(self) -> list[str]:
@@ -103,7 +115,7 @@ def build_tables(
 
     A reference is a label or, if no row is called that, a method.
     """
-    groups = build_groups(records)
+    groups = [group for group in build_groups(records) if group.first.tested]
     names = {name for group in groups for name in (group.first.method, group.first.label)}
     for reference in references:
         if required and reference not in names:
@@ -158,15 +170,20 @@ def _rows(groups: list[Group], choices: Sequence[Choice]) -> list[Row]:
         short = short_names(keys)
         settings: dict[tuple[str, ...], dict[str, Group]] = defaultdict(dict)
         for group in members:
-            settings[tuple(repr(group.settings.get(k, UNSET)) for k in keys)][group.first.task] = group
+            told = (origin(group, key, choices) or repr(group.settings.get(key, UNSET)) for key in keys)
+            settings[tuple(told)][group.first.task] = group
         for by in settings.values():
             values = next(iter(by.values())).settings
             made = [choice for choice in choices if any(map(choice.covers, by.values()))]
             chosen = {tuple(choice.values(choice.chosen).items()) for choice in made}
             agreed = dict(chosen.pop()) if len(chosen) == 1 else {}
-            suffix = agreed | {short[k]: shown(values[k]) if k in values else UNSET for k in keys}
-            label = ", ".join([name, *(f"{key}={value}" for key, value in suffix.items())])
-            rows.append(Row(name, label, method, by, choices=made))
+            first = next(iter(by.values()))
+            tuned = dict.fromkeys(key for choice in choices for key in choice.keys)
+            marked = {key: mark for key in (*keys, *tuned) if (mark := origin(first, key, choices))}
+            differing = [k for k in keys if k not in marked or len({repr(g.settings.get(k)) for g in by.values()}) == 1]
+            suffix = agreed | {short[k]: shown(values[k]) if k in values else UNSET for k in differing}
+            label = ", ".join([name, *marked.values(), *(f"{key}={value}" for key, value in suffix.items())])
+            rows.append(Row(name, label, method, by, choices=made, origin=tuple(marked.values())))
     return rows
 
 
@@ -186,7 +203,9 @@ def _mark_best(table: Table) -> None:
         sign = 1 if rows[0].groups[task].first.higher_is_better else -1
         top = max(rows, key=lambda r: sign * r.groups[task].best.mean)  # type: ignore[union-attr]
         others = [
-            paired_difference(top.groups[task].scores(), row.groups[task].scores()) for row in rows if row is not top
+            paired_difference(top.groups[task].scores(), row.groups[task].scores())
+            for row in rows
+            if row is not top and (row.name != top.name or row.meets(top))
         ]
         enough = all(d is not None and d.n >= MIN_SEEDS_FOR_BOLD and sign * d.mean > 0 for d in others)
         tests = holm([d.p if d else None for d in others])
@@ -204,7 +223,7 @@ def _comparisons(table: Table, references: Sequence[Sequence[Row]]) -> list[Comp
             for task in table.tasks
             for ref in rows
             for row in table.rows
-            if row not in later and task in row.groups and task in ref.groups
+            if row not in later and task in row.groups and task in ref.groups and row.meets(ref)
         ]
         comparisons += corrected([c for c in found if c is not None])
     return comparisons

@@ -6,10 +6,12 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigError, DataError, unknown
+from ..search.families import RATE, TEST, Family, selects_upwards
 from .groups import Group, build_groups, short_names, shown
 from .records import RunRecord
 
@@ -21,6 +23,12 @@ class Choice:
     keys: tuple[str, ...]
     candidates: tuple[Group, ...]
     chosen: Group
+    fresh: Group | None = None
+    """after a search: the runs of the chosen setting with fresh seeds, which the tables show"""
+    given: tuple[Group, ...] = ()
+    """after a search: tested runs of other settings, which no search asked for, such as at the paper's learning rate"""
+    searched: bool = False
+    """whether the candidates are runs that left the evaluation set alone"""
 
     @property
     def metric(self) -> str:
@@ -37,7 +45,7 @@ class Choice:
     @property
     def rivals(self) -> list[Group]:
         """Candidates with fewer seeds than the chosen one that did better over the seeds both have."""
-        ours, sign = self.chosen.selected_scores(), 1 if self.chosen.first.higher_is_better else -1
+        ours, sign = self.chosen.selected_scores(), 1 if selects_upwards(self.chosen.first) else -1
         found = []
         for group in self.candidates:
             theirs = group.selected_scores()
@@ -48,7 +56,18 @@ class Choice:
 
     def covers(self, group: Group) -> bool:
         """Whether these are runs of the chosen setting, by whatever metric."""
-        return {run.path for run in group.finished} <= {run.path for run in self.chosen.finished}
+        shown = self.fresh if self.searched else self.chosen
+        return shown is not None and _among(group, shown)
+
+    @cached_property
+    def family(self) -> Family:
+        """The runs of a search as ``search.families`` has them."""
+        tested = [*([self.fresh] if self.fresh else []), *self.given]
+        return Family(
+            {key: value for key, value in self.chosen.settings.items() if key not in (*self.keys, TEST)},
+            [run for group in self.candidates for run in group.finished + group.unfinished],
+            [run for group in tested for run in group.finished],
+        )
 
     def values(self, group: Group) -> dict[str, str]:
         """Short name of each key -> its value in one candidate, as shown."""
@@ -66,24 +85,60 @@ def tune(records: Iterable[RunRecord], keys: Sequence[str]) -> tuple[list[RunRec
     families = [members for members in _families(build_groups(records), names) if len(members) > 1]
     if not families:
         raise ConfigError(f"--tuned {' '.join(keys)}: no two settings differ in that alone, so nothing can be chosen")
-    choices = [_choose(members, names) for members in families if any(group.finished for group in members)]
+    made = [_choose(members, names) for members in families if any(group.finished for group in members)]
+    choices = [choice for choice in made if choice is not None]
     dropped = {
         run.path
         for choice in choices
         for group in choice.candidates
-        if group is not choice.chosen
+        if group is not choice.chosen and not choice.searched
         for run in group.finished + group.unfinished
     }
     return [record for record in records if record.path not in dropped], choices
 
 
-def _choose(members: list[Group], keys: tuple[str, ...]) -> Choice:
+def origin(group: Group, key: str, choices: Sequence[Choice]) -> str:
+    """'tuned lr' or 'paper lr' where a search chose ``key``: a row goes over tasks with different rates. Else ''.
+
+    Runs at a rate that no search chose are there because the paper has it (docs/protocol.md); several such rates of one
+    setting are told apart by their values.
+    """
+    name = {RATE: "lr"}.get(key, key.rsplit(".", 1)[-1])
+    for choice in choices:
+        if choice.searched and key in choice.keys:
+            if choice.covers(group):
+                return f"tuned {name}"
+            if len(choice.given) == 1 and _among(group, choice.given[0]):
+                return f"paper {name}"
+    return ""
+
+
+def _among(group: Group, others: Group) -> bool:
+    known = {run.path for run in others.finished + others.unfinished}
+    return all(run.path in known for run in group.finished + group.unfinished)
+
+
+def _choose(members: list[Group], keys: tuple[str, ...]) -> Choice | None:
+    """Among the trials of a search where there was one, else among all; None of a search without a finished trial."""
+    trials = [group for group in members if not group.first.tested]
+    if not trials:
+        return _best_of(members, keys)
+    if not any(group.finished for group in trials):
+        return None
+    tested = [group for group in members if group.first.tested]
+    best = _best_of(trials, keys)
+    fresh = [group for group in tested if _order(group, keys) == _order(best.chosen, keys)]
+    given = tuple(group for group in tested if group not in fresh)
+    return replace(best, fresh=fresh[0] if fresh else None, given=given, searched=True)
+
+
+def _best_of(members: list[Group], keys: tuple[str, ...]) -> Choice:
     for run in (run for group in members for run in group.finished):
         if run.select_score is None:
             raise DataError(f"--tuned: {run.path} has no {run.select_metric} on the selection split to choose by")
     candidates = tuple(sorted(members, key=lambda group: _order(group, keys)))
     most = max(group.n for group in candidates)
-    sign = 1 if candidates[0].first.higher_is_better else -1
+    sign = 1 if selects_upwards(candidates[0].first) else -1
 
     def merit(group: Group) -> float:
         return -math.inf if group.selected is None or math.isnan(group.selected.mean) else sign * group.selected.mean
@@ -103,7 +158,7 @@ def _families(groups: Sequence[Group], keys: tuple[str, ...]) -> Iterator[list[G
 
 
 def _identity(record: RunRecord, keys: tuple[str, ...]) -> tuple[Any, ...]:
-    others = {key: value for key, value in record.settings.items() if key not in keys}
+    others = {key: value for key, value in record.settings.items() if key not in (*keys, TEST)}
     return (*record.identity[:-1], json.dumps(others, sort_keys=True, default=str))
 
 

@@ -52,7 +52,7 @@ class SpectralCache:
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = folder or cache_dir() / "spectral"
-        self.max_octets = (_limit_from_environment() if max_gb is None else max_gb) * 1e9
+        self.max_octets = (limit_from_environment() if max_gb is None else max_gb) * 1e9
         self.model = model
         self.say = say or (lambda text: print(text, file=sys.stderr, flush=True))
         self._said: set[str] = set()
@@ -130,7 +130,8 @@ class SpectralCache:
             self.say(text)
 
 
-def _limit_from_environment() -> float:
+def limit_from_environment() -> float:
+    """KASA_CORDA_CACHE_GB in gigabytes."""
     text = os.environ.get("KASA_CORDA_CACHE_GB") or str(DEFAULT_GB)
     try:
         limit = float(text)
