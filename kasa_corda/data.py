@@ -16,9 +16,10 @@ def load_data(config: RunConfig) -> tuple[Task, TaskData]:
     """The task of a run and its splits, none of them empty; DataError if they can't be reached."""
     method = METHODS[config.method.name](config.method)
     trains = method.trains
+    reads = trains or (method.calibrated and config.calibration.source == "train")
     task = TASKS[config.task.family](config.task)
     task.fit_into(config.model.max_positions - method.virtual_tokens)
-    data = task.load(data_folder(config), config.selection if trains else NOTHING_TRAINS)
+    data = task.load(data_folder(config), config.selection if reads else NOTHING_TRAINS)
     for name, split in (data.splits() if trains else data.test).items():
         if not split:
             raise DataError(f"the {name} split from {data.source} is empty")

@@ -177,7 +177,7 @@ def test_an_unknown_generator_is_a_sentence():
 
 
 def test_the_suite_has_every_miniature_trained_and_untrained():
-    *trained, untrained = (dict(o.split("=", 1) for o in line) for line in read_suite("miniatures"))
+    *trained, untrained = (dict(o.split("=", 1) for o in line) for line in read_suite("miniatures").lines)
     every = {f"pocket/{n}" for n in TRAINED}
     assert {task for line in trained for task in line["task"].split(",")} == set(untrained["task"].split(",")) == every
     assert untrained["method"] == "base" and all({"kasa", "lora"} <= set(line["method"].split(",")) for line in trained)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..calibration.collect import evaluating, inputs_of, mask_of
+from ..corda.factors import decompose, residual_weight
 from ..progress import Progress
+
+if TYPE_CHECKING:
+    from ..calibration import Calibration
 
 WAYS = ("plain", "asvd", "corda")
 ASVD_EXPONENT = 0.5
@@ -61,6 +65,33 @@ def activation_scales(model: nn.Module, batches: Iterable[Mapping[str, Tensor]],
         for handle in handles:
             handle.remove()
     return sums
+
+
+@torch.no_grad()
+def cut_smallest(model: nn.Module, targets: Sequence[str], r: int, calibration: Calibration | None) -> list[str]:
+    """Discard the r smallest components of every target layer in place: by plain SVD without a calibration, else by
+    ASVD with it. Returns what a reader should know.
+
+    The layers are decomposed on the calibration's device, or on a GPU if there is one.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scales: dict[str, Tensor] = {}
+    if calibration is not None:
+        home, device = next(model.parameters()).device, torch.device(calibration.device or "cpu")
+        scales = activation_scales(model.to(device), calibration.batches(), targets)
+        model.to(home)
+    errors = []
+    for name in targets:
+        layer = model.get_submodule(name)
+        W = weight_of(layer)
+        scaling = None
+        if name in scales:
+            scaling = torch.diag(scales[name].to(device).double() ** ASVD_EXPONENT + ASVD_FLOOR)
+        found = decompose(W.to(device), scaling, r, "kpa", balance="equal", name=name)
+        W.copy_(residual_weight(W.to(device), found.A, found.B, 1.0))
+        errors.append(found.subspace.error)
+    worst = max((error for error in errors if error is not None), default=0.0)
+    return [f"{len(errors)} layers lost their {r} smallest components; largest estimated error {worst:.1e}"]
 
 
 @torch.no_grad()

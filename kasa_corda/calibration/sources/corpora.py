@@ -56,6 +56,7 @@ CORPORA = {
         2,
         ("Salesforce/wikitext", "wikitext-2-raw-v1"),
     ),
+    "ptb": Corpus("ptb", ("ptb.train.txt", "*.txt"), "sentence", 1, ("ptb-text-only/ptb_text_only", None)),
     "c4": Corpus("c4", ("*train*.json*", "*.json*", "*.txt"), "text", 1, None),
 }
 """NQ-open: questions of the efficient-QA challenge stand in for absent training questions, apart from the dev set on
