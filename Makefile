@@ -3,7 +3,7 @@ PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy lint bench docs miniatures reproduce-paper reproduce-pocket clean
+.PHONY: help setup demo test test-heavy lint bench docs miniatures plan reproduce-paper reproduce-pocket clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -53,13 +53,21 @@ miniatures: setup  ## a generated miniature of every task family with KaSA, LoRA
 	@$(PYTHON) run.py suite=miniatures
 	@$(PYTHON) -m kasa_corda.report runs --reference base
 
-reproduce-paper: setup  ## the published KaSA GLUE settings at paper scale (needs a GPU and the hub)
-	@$(PYTHON) run.py suite=paper_glue
-	@$(PYTHON) -m kasa_corda.report runs
+SUITE ?= pocket
+ARGS  ?=
 
-reproduce-pocket: setup  ## the same comparison with MiniLM, 3 seeds (GLUE from KASA_CORDA_DATA or the hub)
-	@$(PYTHON) run.py suite=pocket_glue
-	@$(PYTHON) -m kasa_corda.report runs
+plan: setup  ## runs, GPU-hours, disk, downloads and memory of a suite before it runs (SUITE=pocket ARGS="data_dir=FOLDER")
+	@$(PYTHON) scripts/plan.py suite=$(SUITE) $(ARGS)
+
+reproduce-paper: setup  ## every table of both papers: plan, question (CONFIRM=yes answers it), runs, report with verdicts
+	@$(PYTHON) scripts/plan.py suite=paper $(ARGS) --confirm
+	@code=0; $(PYTHON) run.py suite=paper $(ARGS) || code=$$?; \
+	$(PYTHON) -m kasa_corda.report.paper runs --form paper --out runs/report && exit $$code
+
+reproduce-pocket: setup  ## the same claims with MiniLM and SmolLM2: plan, question (CONFIRM=yes), runs, report
+	@$(PYTHON) scripts/plan.py suite=pocket $(ARGS) --confirm
+	@code=0; $(PYTHON) run.py suite=pocket $(ARGS) || code=$$?; \
+	$(PYTHON) -m kasa_corda.report.paper runs --form pocket --out runs/report && exit $$code
 
 clean:  ## remove .venv and caches, never runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

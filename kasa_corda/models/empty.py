@@ -30,10 +30,13 @@ FIXED: dict[str, dict[str, Any]] = {
 """settings of a family that ModelConfig has no field for (deberta-v2: as in DeBERTa-v3)"""
 
 
-def empty_model(config: Mapping[str, Any], num_labels: int | None, problem: str | None) -> tuple[nn.Module, list[str]]:
+def empty_model(
+    config: Mapping[str, Any], num_labels: int | None, problem: str | None, *, device: str = "meta"
+) -> tuple[nn.Module, list[str]]:
     """The classifier (or language model, if ``num_labels`` is None) on the meta device, and its head modules.
 
-    No file is read and no memory is used for weights. ConfigError if an encoder is asked to generate.
+    No file is read and no memory is used for weights; on another ``device`` they are random. ConfigError if an encoder
+    is asked to generate.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -46,7 +49,7 @@ def empty_model(config: Mapping[str, Any], num_labels: int | None, problem: str 
         settings.num_labels = num_labels
         settings.problem_type = PROBLEMS.get(problem or "")
     factory = AutoModelForCausalLM if num_labels is None else AutoModelForSequenceClassification
-    with torch.device("meta"):
+    with torch.device(device):
         model = factory.from_config(settings, dtype=getattr(torch, str(config.get("dtype") or "float32")))
     return model, head_modules(family, config, family.fresh) if num_labels else []
 
