@@ -19,6 +19,7 @@ from .card import write_card
 from .checkpoint import CheckpointFolder
 from .config import RunConfig
 from .data import counts_text, load_data
+from .deterministic import set_deterministic
 from .evaluation import EVALUATORS
 from .evaluation.base import Evaluation, WithinRun
 from .evaluation.forgetting import before_training
@@ -29,6 +30,8 @@ from .methods.base import AdaptContext, count_parameters
 from .models.architecture import match_targets
 from .models.families import architecture_of
 from .models.loading import LoadedModel, load_model
+from .nonfinite import FILE as INSPECTED
+from .nonfinite import batch_log
 from .progress import Progress
 from .queue.shared import preparing
 from .result import Outcome, result_of
@@ -96,6 +99,7 @@ def run(config: RunConfig, directory: RunDirectory, command: list[str]) -> dict[
         log=logger(directory, tracker, place),
         checkpoints=CheckpointFolder(directory.path),
         progress=place.screen,
+        inspect=batch_log(directory.path / INSPECTED, [example.id for example in parts.data.train]),
     )
     fitted = trainer.fit(resume=config.resume)
     assert fitted.best and fitted.last
@@ -147,6 +151,7 @@ def start(config: RunConfig) -> Place:
     threads = config.scale.threads or int(os.environ.get("KASA_CORDA_THREADS", 0))  # the sweep shares out the cores
     if threads:
         torch.set_num_threads(threads)
+    set_deterministic(config.deterministic)
     reset_peak_memory()
     seconds = Stopwatch()
     accelerator = Accelerator(
@@ -251,8 +256,9 @@ def write(
     write_predictions(config, directory, outcome)
     if layers := method.report().get("layers"):
         directory.write_layers(layers)
-    method.save(model, directory.path / "adapter", base_name(config))
-    write_card(directory.path / "adapter", result, asdict(config))
+    if config.trainer.keep_weights and config.evaluator.test:
+        method.save(model, directory.path / "adapter", base_name(config))
+        write_card(directory.path / "adapter", result, asdict(config))
     directory.write_result(result)
 
 

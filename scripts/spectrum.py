@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kasa_corda.cli.compose import composed
 from kasa_corda.errors import ConfigError, DataError, KasaCordaError
+from kasa_corda.escaping import csv_cell
 
 if TYPE_CHECKING:
     from kasa_corda.config import RunConfig
@@ -185,7 +186,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in rows)
     return path
 
 

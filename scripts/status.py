@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from kasa_corda.escaping import printable
 from kasa_corda.queue.states import standings, status_text
 
 
@@ -28,11 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         while chosen.watch:
             clear = "\033[H\033[2J" if sys.stdout.isatty() else ""
-            print(f"{clear}{time.strftime('%H:%M:%S')}  {status_text(chosen.runs)}", flush=True)
+            print(f"{clear}{time.strftime('%H:%M:%S')}  {printable(status_text(chosen.runs))}", flush=True)
             time.sleep(chosen.every)
     except KeyboardInterrupt:
         return 0
-    print(status_text(chosen.runs))
+    print(printable(status_text(chosen.runs)))
     return int(any(run.state in ("failed", "damaged") for run in standings(chosen.runs)))
 
 

@@ -64,7 +64,7 @@ CASES = {
         case("tracker=wandbb", "tracker=wandbb is unknown", "did you mean wandb"),
         case("scale=large", "scale=large is unknown", "paper, pocket"),
         case("experiment=demos", "experiment=demos is unknown", "did you mean demo"),
-        case("suite=pocket", "suite=pocket is unknown", "did you mean pocket_glue"),
+        case("suite=pocket_glu", "suite=pocket_glu is unknown", "did you mean pocket_glue"),
         case("-m hydra/launcher=slurm seed=0,1", "hydra/launcher=slurm is unknown", "did you mean submitit_slurm"),
         case("-m method=lora,kassa", "method=kassa is unknown", "did you mean kasa"),
     ),

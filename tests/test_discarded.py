@@ -82,7 +82,7 @@ def test_more_components_than_a_layer_has_are_refused() -> None:
 
 def test_only_a_plain_decomposition_is_the_same_whatever_the_calibration() -> None:
     def ids(way: str) -> set[str]:
-        overrides = ["method=discarded", f"method.decomposition={way}", "task=pocket/solutions", "model=smollm2_135m"]
+        overrides = ["method=discarded", f"method.decomposition={way}", "task=gsm8k_solutions", "model=smollm2_135m"]
         return {run_id(compose(*overrides, f"calibration.samples={n}")) for n in (32, 256)}
 
     assert len(ids("plain")) == 1
@@ -101,7 +101,7 @@ def test_a_run_has_a_likelihood_and_discarding_costs_some(tmp_path: Path, run_py
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     model = save_language_model(tmp_path / "model")
     done = run_py(
-        "-m", "method=discarded", "method.decomposition=corda,plain", "method.discard=0,12", "task=pocket/solutions",
+        "-m", "method=discarded", "method.decomposition=corda,plain", "method.discard=0,12", "task=gsm8k_solutions",
         "model=local", f"model.path={model}", f"data_dir={tmp_path}", f"run_root={tmp_path / 'runs'}",
         "calibration.samples=16", "task.held_out=8", "task.max_length=320",
     )  # fmt: skip

@@ -25,7 +25,7 @@ def run(*arguments: str, folder: Path, flags: tuple[str, ...] = (), **environmen
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("--cfg", "job"), ("method=kassa",), ("-m", "dry_run=true", "seed=0,1"), ("suite=pocket",)],
+    [("--help",), ("--cfg", "job"), ("method=kassa",), ("-m", "dry_run=true", "seed=0,1"), ("suite=pocket_glu",)],
     ids=" ".join,
 )
 def test_nothing_heavy_is_imported(arguments, tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from .schema import TrainerConfig, field_help
+from .schema import RunConfig, TrainerConfig, field_help
 
 VOLATILE = {
     "": ("data_dir", "run_root", "dry_run", "force", "resume", "tracker", "scale"),
@@ -16,7 +16,7 @@ VOLATILE = {
     "method": ("label", "learning_rate", "budget"),
     "task": ("max_truncated",),
     "calibration": ("mode", "batch_size", "offload"),
-    "trainer": ("checkpoint_every", "log_every"),
+    "trainer": ("checkpoint_every", "log_every", "keep_weights"),
     "evaluator": (
         "save_predictions",
         "vllm_python",
@@ -69,7 +69,7 @@ def early_groups(config: dict[str, Any]) -> dict[str, Any]:
     """A config without such keys in the groups that have any."""
     from ..evaluation import EVALUATORS
 
-    kept = dict(config)
+    kept = early(config, RunConfig)
     if "task" in kept:
         kept["task"] = early_task(kept["task"])
     if "evaluator" in kept:

@@ -188,6 +188,15 @@ class TrainerConfig:
     checkpoint_every: Optional[int] = option(
         None, "checkpoint every n optimizer steps; null is at every evaluation", at_least=1
     )
+    keep_weights: bool = option(
+        True, "store what was trained (adapter/); runs that only choose a learning rate never do", later=True
+    )
+    nonfinite: str = option(
+        "stop",
+        "NaN or infinity in loss or gradient: stop ends the run as diverged; skip leaves the step out and counts it",
+        choices=("stop", "skip"),
+        later=True,
+    )
     log_every: int = option(10, "write loss and speed to metrics.jsonl every n optimizer steps", at_least=1)
 
 
@@ -225,6 +234,12 @@ class RunConfig:
     run_root: str = option("runs", "folder of all run directories")
     dry_run: bool = option(False, "only say what would run")
     force: bool = option(False, "run again even if this run is finished")
+    deterministic: bool = option(
+        False,
+        "the same bits again on one GPU: torch's deterministic algorithms only, which are slower; a CPU needs none of"
+        " it",
+        later=True,
+    )
     resume: bool = option(True, "go on from the last checkpoint of an interrupted run")
     model: ModelConfig = field(default_factory=ModelConfig)
     calibration: Any = None

@@ -224,4 +224,6 @@ def _shared(config: RunConfig, work: Work, profile: Profile, concurrent: int) ->
 def _disk(config: RunConfig, work: Work) -> int:
     states = 2 if work.steps else 1
     kept = states * PREDICTION_BYTES * work.tests if config.evaluator.save_predictions else 0
-    return int(trained_width(config, work) * work.shape.trainable + kept + 60_000)
+    if config.trainer.keep_weights and config.evaluator.test:
+        kept += trained_width(config, work) * work.shape.trainable
+    return int(kept + 60_000)
