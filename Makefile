@@ -3,7 +3,7 @@ PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy lint bench docs miniatures plan reproduce-paper reproduce-pocket clean
+.PHONY: help setup demo test test-heavy lint fuzz bench docs miniatures plan reproduce-paper reproduce-pocket clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -28,6 +28,11 @@ test-heavy: setup  ## the tests marked heavy: minutes long, or in need of a GPU
 
 lint: setup  ## ruff and mypy
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+
+FUZZ ?= --minutes 15
+
+fuzz: setup  ## malformed input of every kind for 15 minutes: table in docs/reliability.md (FUZZ="--minutes 5 --seed 1")
+	@OMP_NUM_THREADS=1 $(PYTHON) scripts/fuzz.py $(FUZZ) --write
 
 BENCH := overhead startup compose_1000 kasa_aux_loss kasa_step corda_prepare
 GPU   := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)

@@ -7,7 +7,10 @@ from typing import Any
 
 import yaml
 
+from .escaping import fenced, markdown_text
 from .evaluation.units import factor
+from .privacy import public_text
+from .store import write_atomically
 
 
 def write_card(folder: Path, result: dict[str, Any], config: dict[str, Any]) -> None:
@@ -15,7 +18,9 @@ def write_card(folder: Path, result: dict[str, Any], config: dict[str, Any]) -> 
     base = config["model"]["hub_id"] or config["model"]["name"]
     front = {"base_model": base, "library_name": "peft", "tags": ["kasa_corda", result["method"], result["task"]]}
     scores = "\n".join(
-        f"| {name} | " + " | ".join(f"{factor(name) * result[w]['test'][name]:.2f}" for w in ("best", "last")) + " |"
+        f"| {markdown_text(name)} | "
+        + " | ".join(f"{factor(name) * result[w]['test'][name]:.2f}" for w in ("best", "last"))
+        + " |"
         for name in result["best"]["test"]
     )
     chosen = (
@@ -27,26 +32,22 @@ def write_card(folder: Path, result: dict[str, Any], config: dict[str, Any]) -> 
     text = f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
-# {result["label"]} on {result["task"]} ({result["model"]})
+# {markdown_text(f"{result['label']} on {result['task']} ({result['model']})")}
 
 {result["parameters"]["trainable"]:,} of {result["parameters"]["total"]:,} parameters were trained. {chosen}
-{f"The base weights are an approximation: {approximation}" if approximation else ""}
+{markdown_text(f"The base weights are an approximation: {approximation}") if approximation else ""}
 
 | metric (x 100) | best epoch | last epoch |
 |---|---:|---:|
 {scores or "| not evaluated on the test set | - | - |"}
 
-Seed {result["seed"]}, data from {result["data"]["source"]}, run {result["run_id"]}.
+Seed {result["seed"]}, data from {markdown_text(result["data"]["source"])}, run {result["run_id"]}.
 
-```
-{result["provenance"]["command"]}
-```
+{fenced(result["provenance"]["command"])}
 
 <details><summary>Settings</summary>
 
-```yaml
-{yaml.safe_dump(config, sort_keys=False).strip()}
-```
+{fenced(yaml.safe_dump(config, sort_keys=False).strip(), "yaml")}
 </details>
 """
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_atomically(folder / "README.md", public_text(text))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .errors import KasaCordaError
+from .memory import ran_out_of_memory
 from .store import replace_directory, write_atomically
 
 Tensors = dict[str, torch.Tensor]
@@ -106,14 +109,28 @@ class CheckpointFolder:
             restore_random_state(load_file(folder / f"random_{rank}.safetensors"), python)
         except FileNotFoundError as error:
             raise KasaCordaError(
-                f"checkpoint {folder} lacks {Path(error.filename).name}; rerun with resume=false"
+                f"checkpoint {folder} lacks {Path(error.filename or 'a file').name}; rerun with resume=false"
             ) from None
         except Exception as error:
             raise KasaCordaError(f"checkpoint {folder} is damaged ({error}); rerun with resume=false") from None
         return groups, progress
 
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Around putting back what ``load`` gave: KasaCordaError if it isn't what this run would have saved."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            if ran_out_of_memory(error):
+                raise
+            raise KasaCordaError(
+                f"checkpoint {self._current() or self.path} doesn't fit this run ({type(error).__name__}:"
+                f" {str(error).splitlines()[0] if str(error) else ''}); rerun with resume=false"
+            ) from None
+
     def remove(self) -> None:
         for folder in (self.path, self.path.with_name("checkpoint.old"), self.building):
+            (folder / "progress.json").unlink(missing_ok=True)  # first: half a checkpoint must not look like one
             shutil.rmtree(folder, ignore_errors=True)
 
     def _current(self) -> Path | None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from .escaping import printable
+
 
 class KasaCordaError(Exception):
     """Anything the command line prints as one sentence instead of a traceback."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())  # what it quotes may come from a data file or a model
 
 
 class ConfigError(KasaCordaError):
@@ -20,6 +25,13 @@ class ConfigError(KasaCordaError):
 
 class Unfit(ConfigError):
     """The method, with these options, can't adapt this model for this task."""
+
+
+class Diverged(KasaCordaError):
+    """Training met NaN or infinity and can't go on; the message starts with ``DIVERGED``."""
+
+
+DIVERGED = "diverged at step"
 
 
 class DataError(KasaCordaError):

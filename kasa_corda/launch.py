@@ -17,9 +17,11 @@ from typing import Any
 from .budget import settle
 from .config import RunConfig, run_id
 from .config.validate import typed, validate
-from .errors import ConfigError, KasaCordaError
+from .errors import DIVERGED, ConfigError, Diverged, KasaCordaError
+from .escaping import printable
 from .interrupt import Interrupted
-from .store import RunDirectory
+from .privacy import public_text
+from .store import RunDirectory, write_atomically
 
 PR_SET_PDEATHSIG = 1
 SAVING_SECONDS = 60
@@ -41,16 +43,19 @@ def prepare(plain: dict[str, Any]) -> tuple[RunConfig, RunDirectory]:
 
 
 def launch(
-    config: RunConfig, directory: RunDirectory, command: list[str], accumulation: int | None = None
+    config: RunConfig, directory: RunDirectory, command: list[str], accumulation: int | None = None, patience: float = 0
 ) -> dict[str, Any]:
     """The result of this run, from disk if it is finished, else by running it.
 
     ``accumulation`` replaces trainer.accumulation where its micro-batches did not fit into memory: the same run in
-    smaller pieces, so its id and its config.yaml stay those that were asked for.
+    smaller pieces, so its id and its config.yaml stay those that were asked for. ``patience``: seconds to wait for
+    another process that is at it; what it finishes meanwhile is the result.
     """
     if not config.force and directory.state() == "finished" and (result := directory.result()):
         return result
-    with directory.lock():
+    with directory.lock(patience):
+        if not config.force and directory.state() == "finished" and (result := directory.result()):
+            return result
         if config.force or not config.resume:
             directory.forget()
         directory.write_config(dataclasses.asdict(config))
@@ -95,11 +100,14 @@ def recorded(directory: RunDirectory, **details: Any) -> Iterator[None]:
         if isinstance(stop, SystemExit):
             raise
         raise Interrupted(f"{stop or 'stopped'}; run the same command again to go on ({directory.path})") from None
+    except Diverged as error:
+        directory.write_status("failed", **details, error=str(error), diverged=True)
+        raise
     except KasaCordaError as error:
         directory.write_status("failed", **details, error=str(error))
         raise
     except Exception as error:
-        (directory.path / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+        write_atomically(directory.path / "error.log", printable(public_text(traceback.format_exc())))
         message = explain_crash(error)
         directory.write_status("failed", **details, error=message)
         raise KasaCordaError(f"{message} (traceback: {directory.path / 'error.log'})") from error
@@ -114,7 +122,7 @@ def explain_crash(error: Exception) -> str:
             "out of memory; the same result needs less with trainer.accumulation=2 (or more), "
             "trainer.gradient_checkpointing=true or a smaller evaluator.batch_size"
         )
-    return f"{type(error).__name__}: {first}"
+    return printable(f"{type(error).__name__}: {first}")
 
 
 def run_processes(config: RunConfig, directory: RunDirectory, command: list[str]) -> None:
@@ -128,7 +136,8 @@ def run_processes(config: RunConfig, directory: RunDirectory, command: list[str]
     if code:
         told = directory.path / "error.txt"
         if told.exists():
-            raise KasaCordaError(told.read_text().strip())
+            text = told.read_text().strip()
+            raise Diverged(text) if text.startswith(DIVERGED) else KasaCordaError(text)
         raise KasaCordaError(f"the worker processes ended with exit code {code}")
 
 

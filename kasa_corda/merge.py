@@ -141,9 +141,15 @@ def copy(source: Path, target: Path) -> None:
     building = target.with_name(f".{target.name}{UNFINISHED}")
     shutil.rmtree(building, ignore_errors=True)
     building.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, building, ignore=shutil.ignore_patterns(".lock", ".*.tmp"))
+    shutil.copytree(source, building, ignore=_left_out)
     _flush(building)
     replace_directory(building, target)
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """Locks, unfinished files, and links, which could bring in any file of this machine."""
+    unfinished = shutil.ignore_patterns(".lock", ".*.tmp")(folder, names)
+    return {*unfinished, *(name for name in names if Path(folder, name).is_symlink())}
 
 
 def _comparable(result: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .evaluation import EVALUATORS
 from .evaluation.base import Evaluation, WithinRun
 from .evaluation.forgetting import before_training
 from .evaluation.journal import Journal, remove_journals
+from .fitted import FitProgress, Moment
 from .measure import Stopwatch, reset_peak_memory
 from .methods import METHODS, Method
 from .methods.base import AdaptContext, count_parameters
@@ -36,10 +37,10 @@ from .progress import Progress
 from .queue.shared import preparing
 from .result import Outcome, result_of
 from .seeds import seed_everything
-from .store import PREDICTIONS, RunDirectory
+from .store import PREDICTIONS, RunDirectory, follow_umask
 from .tasks import Task, TaskData
 from .trackers import start_tracker
-from .training import FitProgress, Moment, Trainer, total_steps
+from .training import Trainer, total_steps
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -258,6 +259,7 @@ def write(
         directory.write_layers(layers)
     if config.trainer.keep_weights and config.evaluator.test:
         method.save(model, directory.path / "adapter", base_name(config))
+        follow_umask(directory.path / "adapter")
         write_card(directory.path / "adapter", result, asdict(config))
     directory.write_result(result)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from .errors import DataError, KasaCordaError
+from .escaping import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         from .trained import load_run
 
         for text, answer in zip(texts, load_run(chosen.run).predict(texts), strict=True):
-            print(json.dumps({"text": text, **answer}, ensure_ascii=False))
+            print(printable(json.dumps({"text": text, **answer}, ensure_ascii=False)))
     except KasaCordaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

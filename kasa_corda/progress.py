@@ -10,6 +10,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from .escaping import printable
+
 LINE_EVERY_SECONDS = 10.0
 
 
@@ -24,7 +26,7 @@ class Progress:
     def say(self, text: str) -> None:
         """One line that stays on screen."""
         if self.show:
-            tqdm.write(text, file=self.stream)
+            tqdm.write(printable(text), file=self.stream)
             self.stream.flush()
 
     @contextmanager

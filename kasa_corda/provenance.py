@@ -6,24 +6,30 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
+
+from .privacy import public_command
 
 PACKAGES = ("kasa-corda", "torch", "transformers", "peft", "accelerate", "datasets", "hydra-core", "numpy")
 
 
 def provenance(command: list[str]) -> dict[str, Any]:
     """Everything a reader needs to run the same thing again."""
+    import torch
     from accelerate import PartialState
 
     return {
-        "command": shlex.join(command),
+        "command": public_command(shlex.join(command)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_state(),
         "python": platform.python_version(),
         "versions": package_versions(),
+        "environment": {"packages": installed(), "cuda": torch.version.cuda, "platform": platform.platform()},
         "device": device_name(),
         "processes": PartialState().num_processes,
     }
@@ -52,6 +58,33 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def installed(root: str = "kasa-corda") -> dict[str, str]:
+    """Versions of everything that a distribution needs, directly or not, and of its extras, except for those of its
+    developers, as far as they are there."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, str] = {}
+    waiting = [root]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        try:
+            here = distribution(name)
+        except PackageNotFoundError:
+            continue
+        found[name] = here.version
+        for line in here.requires or ():
+            with suppress(InvalidRequirement):
+                needed = Requirement(line)
+                extras = ["", *(here.metadata.get_all("Provides-Extra") or ())] if name == root else [""]
+                if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in extras if e != "dev"):
+                    waiting.append(needed.name)
+    return dict(sorted(found.items()))
 
 
 def device_name() -> str:

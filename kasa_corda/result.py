@@ -10,13 +10,14 @@ from .config import RunConfig
 from .evaluation.units import higher_is_better
 from .measure import Stopwatch, peak_memory
 from .provenance import provenance
+from .remarks import collapsed, fit_notes
 from .search.alpha import alpha_rule
 from .tasks._splits import fingerprint
 
 if TYPE_CHECKING:
     from .evaluation.base import Evaluation
+    from .fitted import FitProgress
     from .pipeline import Parts
-    from .training import FitProgress
 
 
 @dataclass
@@ -52,8 +53,9 @@ def result_of(
             "examples_per_second": fitted.examples / max(fitted.seconds, 1e-9),
             "tokens_per_second": fitted.tokens / max(fitted.seconds, 1e-9),
         },
-        "accumulation": config.trainer.accumulation,
+        "accumulation": fitted.accumulation(config.trainer),
         "loss": fitted.loss,
+        "skipped_steps": {"nonfinite": fitted.skipped, "overflow": fitted.overflows},
         "model_source": {
             "source": loaded.source,
             "fingerprint": loaded.fingerprint,
@@ -73,6 +75,8 @@ def result_of(
             *data.notes,
             *parts.task.notes,
             *report.get("notes", []),
+            *fit_notes(config.trainer, fitted),
+            *collapsed(outcome.best, outcome.last),
             *evaluation_notes(outcome.best),
         ],
         "provenance": provenance(command),

@@ -20,9 +20,13 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from .errors import KasaCordaError
+from .errors import ConfigError, KasaCordaError
+from .escaping import printable
+from .privacy import from_home, public
 
 PREDICTIONS = "predictions"
+MOST_VALUES = 100_000
+"""in one config.yaml"""
 STATES = ("queued", "running", "finished", "failed", "interrupted")
 
 
@@ -40,8 +44,45 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def below(folder: Path, *names: str) -> Path:
+    """A path inside ``folder``; ConfigError for a name that would lead out of it. A name may have several parts."""
+    for name in names:
+        if not is_inner(name):
+            raise ConfigError(f"the name {name!r} can't be a path below {folder}; use letters, digits and / between")
+    return folder.joinpath(*names)
+
+
+def is_inner(name: str) -> bool:
+    """Whether a name stays in the folder that it is looked for in."""
+    parts = name.split("/")
+    plain = printable(name) == name and not set(name) & set("\\\t\n")
+    return plain and not any(part in ("", ".", "..") for part in parts)
+
+
+def limited(plain: Any) -> Any:
+    """What a YAML file held; ValueError if references in it multiply to more than any config has."""
+    stack, count = [plain], 0
+    while stack:
+        one = stack.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values")
+        stack += one.values() if isinstance(one, dict) else one if isinstance(one, list) else []
+    return plain
+
+
+def follow_umask(written: Path) -> None:
+    """Give weights (a file, or all of a folder) any other file's permissions: safetensors' own are their owner's."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for path in written.rglob("*.safetensors") if written.is_dir() else [written]:
+        if path.stat().st_mode & 0o777 == 0o600:
+            path.chmod(0o666 & ~umask)
+
+
 def replace_directory(new: Path, target: Path) -> None:
     """Put the finished directory ``new`` in the place of ``target``; the old one lives until the new one is there."""
+    follow_umask(new)
     old = target.with_name(f"{target.name}.old")
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -63,10 +104,10 @@ class RunDirectory:
     @classmethod
     def of(cls, config: dict[str, Any], run_id: str) -> RunDirectory:
         names = [config[group]["name"] for group in ("task", "model", "method")]
-        return cls(Path(config["run_root"]).joinpath(*names, run_id))
+        return cls(below(Path(config["run_root"]), *names, run_id))
 
     def config(self) -> dict[str, Any] | None:
-        return self._read("config.yaml", yaml.safe_load)
+        return self._read("config.yaml", lambda text: from_home(limited(yaml.safe_load(text))))
 
     def status(self) -> dict[str, Any] | None:
         return self._read("status.json", json.loads)
@@ -77,9 +118,12 @@ class RunDirectory:
     def state(self) -> str:
         """One of STATES; a run that says 'running' but whose process is gone is 'interrupted'."""
         status = self.status() or {"state": "queued"}
-        if status["state"] == "running" and not _alive(status):
+        state = status.get("state")
+        if state not in STATES:
+            raise self._damaged("status.json", f"it gives the state {state!r}")
+        if state == "running" and not _alive(status):
             return "interrupted"
-        return status["state"]
+        return str(state)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every complete line of metrics.jsonl (a torn last line is left out)."""
@@ -87,15 +131,16 @@ class RunDirectory:
 
     def predictions(self, split: str) -> list[dict[str, Any]]:
         """Rows (id, prediction, reference, score) of one evaluated split; empty if not saved."""
-        return _read_jsonl(self.path / PREDICTIONS / f"{split}.jsonl")
+        return _read_jsonl(below(self.path / PREDICTIONS, f"{split}.jsonl"))
 
     def write_config(self, config: dict[str, Any]) -> None:
-        write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        self._write("config.yaml", yaml.safe_dump(public(config), sort_keys=False))
 
     def write_status(self, state: str, **details: Any) -> None:
         """Replace status.json; ``attempt`` counts how often this run was started."""
         before = self.status() or {}
-        attempt = before.get("attempt", 0) + (state == "running" and before.get("pid") != os.getpid())
+        count = before.get("attempt", 0)
+        attempt = (count if isinstance(count, int) else 0) + (state == "running" and before.get("pid") != os.getpid())
         status = {
             "state": state,
             "attempt": max(attempt, 1),
@@ -104,10 +149,10 @@ class RunDirectory:
             "time": time.time(),
             **details,
         }
-        write_atomically(self.path / "status.json", json.dumps(status, indent=2) + "\n")
+        self._write("status.json", json.dumps(public(status), indent=2) + "\n")
 
     def write_result(self, result: dict[str, Any]) -> None:
-        write_atomically(self.path / "result.json", json.dumps(result, indent=2, default=_plain) + "\n")
+        self._write("result.json", json.dumps(public(result), indent=2, default=_plain) + "\n")
 
     def append_metrics(self, event: dict[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -116,7 +161,7 @@ class RunDirectory:
 
     def write_predictions(self, split: str, rows: Iterable[dict[str, Any]]) -> None:
         lines = (json.dumps(row, ensure_ascii=False, default=_plain) for row in rows)
-        write_atomically(self.path / PREDICTIONS / f"{split}.jsonl", "\n".join(lines) + "\n")
+        write_atomically(below(self.path / PREDICTIONS, f"{split}.jsonl"), "\n".join(lines) + "\n")
 
     def write_layers(self, rows: Iterable[dict[str, Any]]) -> None:
         """One line per adapted layer: what preparing it found and did (see docs/kasa.md, docs/corda.md)."""
@@ -131,15 +176,15 @@ class RunDirectory:
         """Drop what an earlier attempt left, for ``force=true``."""
         for name in ("checkpoint", "checkpoint.old", "preparation", "adapter", PREDICTIONS):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in ("result.json", "metrics.jsonl", "layers.jsonl", "status.json"):
+        for name in ("result.json", "metrics.jsonl", "layers.jsonl", "nonfinite.jsonl", "status.json"):
             (self.path / name).unlink(missing_ok=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold this run for the current process; KasaCordaError if another process has it."""
+    def lock(self, patience: float = 0) -> Iterator[None]:
+        """Hold this run for the current process; KasaCordaError if another has it for ``patience`` seconds."""
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
+            with FileLock(self.path / ".lock", timeout=patience):
                 yield
         except Timeout:
             owner = self.status() or {}
@@ -150,13 +195,24 @@ class RunDirectory:
 
     def _read(self, name: str, parse: Any) -> Any:
         try:
-            return parse((self.path / name).read_text(encoding="utf-8"))
+            found = parse((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise KasaCordaError(
-                f"{self.path / name} is damaged ({error}); delete it or rerun with force=true"
-            ) from None
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise self._damaged(name, error) from None
+        if not isinstance(found, dict):
+            raise self._damaged(name, f"a {type(found).__name__} instead of a table of keys")
+        return found
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_atomically(self.path / name, text)
+        except OSError as error:
+            raise KasaCordaError(f"{self.path / name} can't be written ({error.strerror or error})") from None
+
+    def _damaged(self, name: str, reason: object) -> KasaCordaError:
+        said = " ".join(str(reason).split())[:300]
+        return KasaCordaError(f"{self.path / name} is damaged ({said}); delete it or rerun with force=true")
 
 
 def find_runs(*roots: str | Path) -> list[RunDirectory]:
@@ -170,7 +226,7 @@ def _alive(status: dict[str, Any]) -> bool:
         return True
     try:
         os.kill(status["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, KeyError, TypeError, OverflowError):  # nobody, or no process number at all
         return False
     except PermissionError:
         return True
@@ -178,14 +234,21 @@ def _alive(status: dict[str, Any]) -> bool:
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
+    """Every line that is an object; the others are torn or damaged. KasaCordaError if there is no reading the file."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise KasaCordaError(f"{path} can't be read ({error.strerror or error}); remove it") from None
     rows = []
-    for line in path.read_text(encoding="utf-8").split("\n"):  # splitlines() also cuts at U+2028
+    for line in text.split("\n"):  # splitlines() also cuts at U+2028
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import TrackerConfig
 from .errors import ConfigError
+from .privacy import public
 from .store import RunDirectory
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def start_tracker(config: TrackerConfig, run: RunDirectory, settings: dict[str, 
 
         tracker = TensorBoardTracker("tensorboard", logging_dir=str(run.path))
     tracker.start()
-    tracker.store_init_configuration(flat(settings))
+    tracker.store_init_configuration(flat(public(settings)))
     return tracker
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import RunConfig
-from .config.validate import typed
-from .errors import DataError
+from .config.validate import check_limits, typed
+from .errors import ConfigError, DataError
 from .store import RunDirectory
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def load_run(path: str | Path) -> TrainedRun:
 
     from .data import data_folder
     from .methods import METHODS
+    from .methods._stored import reading_adapter
     from .models.loading import load_model
     from .seeds import seed_everything
     from .tasks import TASKS
@@ -103,14 +104,20 @@ def load_run(path: str | Path) -> TrainedRun:
         )
     if result is None or not (directory.path / "adapter").is_dir():
         raise DataError(f"{path} has no trained adapter yet (state: {directory.state()}); run its command again")
-    config = typed(plain)
-    task = TASKS[config.task.family](config.task)
+    try:
+        config = typed(plain)
+        check_limits("", config)
+        task = TASKS[config.task.family](config.task)
+        task.check()
+    except (ConfigError, TypeError) as error:  # TypeError: a limit can't be compared with what stands there
+        raise DataError(f"{directory.path / 'config.yaml'}: {' '.join(str(error).split())[:1000]}") from None
     seed_everything(config.seed)
     loaded = load_model(asdict(config.model), task.num_labels, config.task.kind)
     method = METHODS[config.method.name](config.method)
     task.fit_into(config.model.max_positions - method.virtual_tokens)
     if getattr(config.task, "few_shot", 0):
         task.load(data_folder(config), config.selection)
-    model = method.load(loaded.model, directory.path / "adapter").eval()
+    with reading_adapter(directory.path / "adapter"):
+        model = method.load(loaded.model, directory.path / "adapter").eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return TrainedRun(config, result, model.to(device), loaded.tokenizer, task, method)

@@ -1,7 +1,8 @@
 """Feed malformed input of every kind and count what comes of it: python scripts/fuzz.py --minutes 15 --seed 1 [--write]
 
-Right is a result, or one sentence and exit code 1 or 2. A traceback, more than 20 s, a lost process or half a result is
-a bug: it is printed with what repeats it, and the exit code is 1. --write puts the table into docs/reliability.md.
+Right is a result, or one sentence and exit code 1 or 2. A traceback, more than 20 s of processor time, a lost process
+or half a result is a bug: it is printed with what repeats it, and the exit code is 1. --write puts the table into
+docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kind", help="only the kinds whose name contains this")
     parser.add_argument("--number", type=int, help="repeat this one attempt of the kind")
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--folder", type=Path, help="keep the sound samples here, for a faster start")
     parser.add_argument("--bugs", type=Path, help="write the bugs found, one JSON line each, to this file")
     chosen = parser.parse_args(arguments)
     seed = secrets.randbelow(10**6) if chosen.seed is None else chosen.seed
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        worker = Worker(Path(folder))
+        worker = Worker((chosen.folder or Path(folder)).absolute())
         names = [name for name in worker.hand_made if not chosen.kind or chosen.kind in name]
         if not names:
             print(f"error: --kind {chosen.kind}; there are {', '.join(worker.hand_made)}", file=sys.stderr)

@@ -36,12 +36,15 @@ WORDS = [
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+def save_tiny_bert(folder: Path) -> Path:
     """A 2-layer BERT with a word-level tokenizer, saved as a local model folder."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     tokenizer = BertTokenizerFast(vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=64)
     tokenizer.save_pretrained(folder)
@@ -60,8 +63,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Pretra
 
 @pytest.fixture(scope="session")
 def tiny_glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_glue(tmp_path_factory.mktemp("data"))
+
+
+def write_tiny_glue(data: Path) -> Path:
     """SST-2 and MRPC in the original GLUE layout; the label follows from the words."""
-    folder = tmp_path_factory.mktemp("data") / "glue"
+    folder = data / "glue"
     for name, seed, count in (("train", 0, 240), ("dev", 1, 60)):
         generator = random.Random(seed)
         texts = [" ".join(generator.choices(WORDS, k=6)) for _ in range(count)]
@@ -72,7 +79,7 @@ def tiny_glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pairs = [(t, t if i % 2 else " ".join(reversed(t.split()))) for i, t in enumerate(texts)]
         rows = [(i % 2, i, i, first, second) for i, (first, second) in enumerate(pairs)]
         write_tsv(folder / "MRPC" / f"{name}.tsv", ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], rows)
-    return folder.parent
+    return data
 
 
 def write_tsv(path: Path, header: list[str], rows: list[tuple]) -> None:

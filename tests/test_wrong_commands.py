@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from wrong_commands import CASES, PAGE, Answer, Case, page  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("wrong_commands")  # one worker runs them all, and the commands once
 ALL = [case for group in CASES.values() for case in group]
 
 
@@ -53,7 +54,7 @@ def test_a_wrong_command_is_told_in_one_sentence(case: Case, answer_of: dict[Cas
         (["method=kassa"], "did you mean kasa"),
         (["seed=abc"], "must be a whole number"),
         (["-m", "method=lora", "method.rank=500,600"], "method.rank=384 or less"),
-        (["suite=pocket"], "did you mean pocket_glue"),
+        (["suite=pocket_glu"], "did you mean pocket_glue"),
         (["--dry-run"], "did you mean dry_run"),
     ],
 )

@@ -82,6 +82,8 @@ def exit_code(work: Callable[[], int], arguments: list[str]) -> int:
         return complain(str(error), error.exit_code)
     except TRANSLATED as error:
         return complain(explained(error, arguments), 2)
+    except OSError as error:  # a folder of Hydra's, such as hydra.run.dir
+        return complain(f"{error.filename or 'a file'} can't be used ({error.strerror or error})", 1)
     except KeyboardInterrupt:
         return complain("stopped", 130)
 

@@ -9,13 +9,21 @@ from hydra._internal.utils import get_args_parser
 from ..errors import ConfigError, nearest, unknown
 from .explain import GROUPS, group_options, known_keys
 
+UNUSED = (("-sc", "--shell-completion"), ("--experimental-rerun",))
+"""flags of Hydra that need more than a command line"""
+
 
 def check_form(arguments: list[str]) -> None:
     """ConfigError for an argument that can't be an override or a flag of Hydra."""
+    if "--resolve" in arguments and not {*arguments} & {"--cfg", "-c", "--help", "-h"}:
+        raise ConfigError("--resolve shows a config without interpolations; add --cfg job")
+    for flag in UNUSED:
+        if any(argument.partition("=")[0] in flag for argument in arguments):
+            raise ConfigError(f"{flag[-1]} is not used here; python run.py --help shows what is")
     flags = {name for action in get_args_parser()._actions for name in action.option_strings}
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if argument.startswith("="):
+        if "=" in argument and not key.strip("+~ "):
             raise ConfigError(f"{argument!r} is not of the form key=value")
         if argument.startswith("-") and key not in flags:
             close = nearest(key.strip("-").replace("-", "_"), known_keys(), limit=1)

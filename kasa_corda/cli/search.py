@@ -11,14 +11,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .. import errors
 from ..search.rates import WIDTH, window
 from ..search.stages import FAILED, MOST_EXTENSIONS, REFINEMENTS, TRIALS, Decision, decide, merit
 from .cells import Cell
 from .outcomes import OVER, CellOutcome, outcome
 from .tuned import second_stage
 
-DIVERGED = "the loss became"
-"""begins the error of a run whose loss is no longer finite"""
+DIVERGED = (errors.DIVERGED, "the loss became")
+"""one of them is in the error of a run that diverged; the second was written by earlier versions"""
 
 
 def next_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
@@ -87,7 +88,7 @@ def decision_of(members: Sequence[Cell], found: dict[tuple[float, int], CellOutc
 def _all_failed_otherwise(found: dict[tuple[float, int], CellOutcome]) -> bool:
     """Whether no run worked and none of them diverged, so that a smaller learning rate would not help."""
     failed = all(now.state == "failed" for now in found.values())
-    return failed and not any(DIVERGED in (now.error or "") for now in found.values())
+    return failed and not any(words in (now.error or "") for now in found.values() for words in DIVERGED)
 
 
 def _trial(members: list[Cell], rate: float, seed: int) -> Cell:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from .schema import RunConfig, TrainerConfig, field_help
+from .schema import ModelConfig, RunConfig, TrainerConfig, field_help
 
 VOLATILE = {
     "": ("data_dir", "run_root", "dry_run", "force", "resume", "tracker", "scale"),
@@ -74,6 +74,8 @@ def early_groups(config: dict[str, Any]) -> dict[str, Any]:
         kept["task"] = early_task(kept["task"])
     if "evaluator" in kept:
         kept["evaluator"] = early(kept["evaluator"], EVALUATORS[kept["evaluator"]["name"]].Config)
+    if "model" in kept:
+        kept["model"] = early(kept["model"], ModelConfig)
     if "trainer" in kept:
         kept["trainer"] = early(kept["trainer"], TrainerConfig)
     return kept
@@ -106,6 +108,6 @@ def run_id(config: dict[str, Any]) -> str:
         kept["method"] = {k: v for k, v in kept["method"].items() if k not in ("optimizer", "lr_ratio")}
     model = config["model"]
     if model.get("path"):
-        kept["model"]["fingerprint"] = sampled_fingerprint(model["path"])
+        kept["model"]["fingerprint"] = sampled_fingerprint(model["path"], bool(model.get("allow_pickle")))
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

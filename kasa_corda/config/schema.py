@@ -77,7 +77,14 @@ class ModelConfig:
     pooler: str = option(
         "frozen", "DeBERTa's fresh pooler layer: frozen is how the KaSA authors ran it", choices=("frozen", "trained")
     )
-    trust_remote_code: bool = option(False, "run model code from the hub; leave it off unless you have read that code")
+    trust_remote_code: bool = option(
+        False, "run model code from the hub; needs revision=COMMIT (40 hex digits): the code that you have read"
+    )
+    allow_pickle: bool = option(
+        False,
+        "read pytorch_model*.bin of model.path where it has no safetensors, by torch's reader for weights alone",
+        later=True,
+    )
 
 
 @dataclass

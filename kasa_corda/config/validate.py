@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from ..errors import ConfigError, Unfit, nearest, unknown
+from ..store import is_inner
 from .schema import RunConfig
 
 if TYPE_CHECKING:
@@ -27,9 +28,13 @@ def typed(config: dict[str, Any]) -> RunConfig:
     from ..tasks import TASKS
 
     known = [f.name for f in dataclasses.fields(RunConfig)]
-    for key in config:
+    for key in map(str, config):
         if key not in known:
-            raise ConfigError(no_such_key(f"{key}={config[key]}", key, known))
+            raise ConfigError(no_such_key(f"{key}={str(config.get(key))[:100]}", key, known))
+    for group, key in (("method", "name"), ("task", "family"), ("evaluator", "name")):
+        held = config.get(group)
+        if not isinstance(held, dict) or not isinstance(held.get(key), str):
+            raise ConfigError(f"{group}.{key} is missing; give a complete config")
     chosen: dict[str, Any] = {
         "method": METHODS[config["method"]["name"]].Config,
         "task": TASKS[config["task"]["family"]].Config,
@@ -40,6 +45,8 @@ def typed(config: dict[str, Any]) -> RunConfig:
         return OmegaConf.to_object(OmegaConf.merge(_schema(**chosen), config))  # type: ignore[return-value]
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is missing; give it on the command line") from None
+    except RecursionError:
+        raise ConfigError("the config is nested too deeply") from None
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, config)) from None
 
@@ -56,10 +63,14 @@ def _schema(**groups: type) -> DictConfig:
 def explain(error: OmegaConfBaseException, config: dict[str, Any]) -> str:
     """OmegaConf's complaint about a plain config as one sentence with the key."""
     if isinstance(error, ConfigKeyError) and dataclasses.is_dataclass(error.object_type):
-        key, value = str(error.full_key), OmegaConf.select(OmegaConf.create(config), str(error.full_key))
+        key = str(error.full_key)
+        try:
+            value = str(OmegaConf.select(OmegaConf.create(config), key))[:100]
+        except (OmegaConfBaseException, RecursionError):
+            value = "?"
         group = key.rpartition(".")[0]
         return no_such_key(f"{key}={value}", key, [f"{group}.{f.name}" for f in dataclasses.fields(error.object_type)])
-    first = str(error.msg or error).split("\n")[0]
+    first = str(error.msg or error).split("\n")[0][:300]
     return f"{error.full_key}: {first}" if error.full_key else first
 
 
@@ -73,6 +84,7 @@ def validate(config: RunConfig) -> None:
     """ConfigError if any value, or any combination of values, cannot work."""
     check_limits("", config)
     _folders(config)
+    _names(config)
     _combinations(config)
     _method_fits_model(config)
 
@@ -114,6 +126,27 @@ def _folders(config: RunConfig) -> None:
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     if not existing.is_dir() or not access(existing, W_OK):
         raise ConfigError(f"run_root={config.run_root} can't be written to ({existing}); choose another folder")
+
+
+def _names(config: RunConfig) -> None:
+    """ConfigError if a name would lead out of the run folder or the data folder, or hub code is not pinned."""
+    from ..models.remote_code import check_remote_code
+
+    check_remote_code(dataclasses.asdict(config.model))
+    for key in ("task", "model", "method"):
+        name = getattr(config, key).name
+        if not is_inner(str(name)):
+            raise ConfigError(f"{key}.name={name!r} can't name a folder of run_root: no '..', no / at its ends")
+    further = getattr(config.task, "also_evaluate", None)
+    tasks = {"task": dataclasses.asdict(config.task), **(further if isinstance(further, dict) else {})}
+    for name, task in tasks.items():
+        files = task.get("files")
+        given = [task.get(key) for key in ("folder", "full_train", "validation_ids")]
+        for several in files.values() if isinstance(files, dict) else ():
+            given += several if isinstance(several, list) else [several]
+        for path in [name, *given]:
+            if path and not is_inner(str(path)):
+                raise ConfigError(f"task={config.task.name}: {path!r} leads out of data_dir; use a path inside it")
 
 
 def _combinations(config: RunConfig) -> None:

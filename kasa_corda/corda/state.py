@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..store import write_atomically
+from ..store import follow_umask, write_atomically
 from .kept import keep, kept_folder, used
 
 IDENTITY = "identity.json"
@@ -43,7 +43,7 @@ class PreparationState:
         self.kept = kept_folder(text)
         path = folder / IDENTITY
         try:
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
+            if not path.exists() or path.read_bytes() != text.encode():
                 shutil.rmtree(folder, ignore_errors=True)
                 write_atomically(path, text)
         except OSError as error:
@@ -77,6 +77,7 @@ class PreparationState:
         building = self._file(block).with_suffix(f".{os.getpid()}.tmp")
         try:
             save_file(tensors, building, metadata={"diagnostics": json.dumps(rows)})
+            follow_umask(building)
             building.replace(self._file(block))
             if self.kept is not None:
                 keep(self._file(block), self.kept)
@@ -90,7 +91,7 @@ class PreparationState:
         path = self._found(f"{name}.json")
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def save_note(self, name: str, content: Any) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from ..errors import KasaCordaError
+
 Key = tuple[str, int]
 """what names a text: its example with its prompt, and the sample"""
 
@@ -75,8 +77,10 @@ def prompt_key(example: str, ids: Sequence[int]) -> str:
 
 def _lines(path: Path) -> list[str]:
     """Complete lines: one that a kill has torn is left out."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    return text.split("\n")[:-1]
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    except OSError:
+        return []
 
 
 def _belongs(lines: Sequence[str], header: dict[str, str]) -> bool:
@@ -92,7 +96,7 @@ def _texts(path: Path, header: dict[str, str]) -> list[tuple[str, int, str]]:
         try:
             row = json.loads(line)
             found.append((str(row["id"]), int(row["sample"]), str(row["text"])))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return found
 
@@ -100,6 +104,8 @@ def _texts(path: Path, header: dict[str, str]) -> list[tuple[str, int, str]]:
 def _continued(path: Path, header: dict[str, str]) -> IO[str]:
     """The file to append to: with its complete lines where it belongs to the same settings, else new."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or path.is_dir():
+        raise KasaCordaError(f"{path} is not a file; remove it, so that finished texts can be kept there")
     if _belongs(_lines(path), header):
         whole = path.read_bytes()
         os.truncate(path, whole.rfind(b"\n") + 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..config.schema import MethodConfig, option
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .base import AdaptContext, Method, head_parameters
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ class PeftMethod(Method):
     def load(self, model: nn.Module, directory: Path) -> nn.Module:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(model, directory)
+        adapted = PeftModel.from_pretrained(model, directory)
+        for config in adapted.peft_config.values():
+            if config.is_prompt_learning:
+                raise DataError(f"the adapter in {directory} is of type {config.peft_type}, not {self.config.name}")
+        return adapted
 
     def merge(self, model: Any) -> nn.Module:
         unwrap_stored_modules(model)

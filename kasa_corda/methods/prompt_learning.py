@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..config.schema import option
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from . import METHODS
 from ._peft import OwnHeadRate, PeftMethod, head_apart, keep_frozen
 from .base import AdaptContext, Facts
@@ -92,7 +92,9 @@ class PromptLearning(PeftMethod):
 
         from ._virtual import with_virtual_tokens
 
-        config = PeftConfig.from_pretrained(str(directory))
+        config: Any = PeftConfig.from_pretrained(str(directory))
+        if not config.is_prompt_learning:
+            raise DataError(f"the adapter in {directory} is of type {config.peft_type}, not {self.config.name}")
         config.inference_mode = True
         adapted = with_virtual_tokens(model, config, self.after_cls)
         adapted.load_adapter(str(directory), "default")

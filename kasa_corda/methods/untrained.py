@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +12,7 @@ from omegaconf import MISSING
 from ..config.schema import MethodConfig, option
 from ..errors import ConfigError, DataError
 from . import METHODS
+from ._stored import reading_adapter
 from .base import AdaptContext, Facts, Method
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ class TrainedBefore(Untrained):
         adapter_folder(self.config.path)
 
     def adapt(self, model: nn.Module, context: AdaptContext) -> nn.Module:
-        return load_stored(model, adapter_folder(self.config.path)).requires_grad_(False)
+        folder = adapter_folder(self.config.path)
+        with reading_adapter(folder):
+            return load_stored(model, folder).requires_grad_(False)
 
     def report(self) -> dict[str, Any]:
         return {"notes": [f"adapter {self.config.path}"]}
@@ -100,6 +104,7 @@ def load_stored(model: nn.Module, folder: Path) -> nn.Module:
         return load_adapter(model, folder)
     if not (folder / "adapter_model.safetensors").is_file():
         raise DataError(f"{folder} has no adapter_model.safetensors; pickled weights are not loaded, convert them")
+    _names_no_other_files(folder)
     from peft import PeftModel
 
     try:
@@ -107,6 +112,17 @@ def load_stored(model: nn.Module, folder: Path) -> nn.Module:
     except (RuntimeError, ValueError, KeyError) as error:
         first = str(error).strip().split("\n")[0]
         raise DataError(f"the adapter in {folder} can't be put onto this model: {first}") from None
+
+
+def _names_no_other_files(folder: Path) -> None:
+    """DataError if PEFT would read further files that the description names, from anywhere and pickled."""
+    try:
+        described = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{folder / 'adapter_config.json'} can't be read: {error}") from None
+    for key in ("adapters", "prompt_tuning_init_state_dict_path", "megatron_config"):
+        if isinstance(described, dict) and described.get(key):
+            raise DataError(f"the adapter in {folder} has {key}, which leads to files and code outside it: not loaded")
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import DataError
-from ..store import write_atomically
+from ..store import follow_umask, write_atomically
 
 RECORD = "source.json"
 
@@ -28,7 +28,7 @@ def is_complete(folder: Path) -> bool:
     try:
         sizes = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -65,6 +65,7 @@ def built(folder: Path, origin: dict[str, str]) -> Iterator[Path]:
     try:
         unfinished.mkdir()
         yield unfinished
+        follow_umask(unfinished)
         sizes = {path.name: path.stat().st_size for path in sorted(unfinished.iterdir())}
         write_atomically(unfinished / RECORD, json.dumps({**origin, "files": sizes}, indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)

@@ -62,12 +62,12 @@ def _fetch(found: Found, target: Path, size: int) -> str:
         received = 0
         while chunk := source.read(CHUNK_BYTES):
             received += len(chunk)
-            if received > max(size, int(announced or 0)):
+            if received > size:
                 break
             digest.update(chunk)
             file.write(chunk)
             advance(len(chunk))
-        if announced and received < int(announced):
+        if announced and announced.isdecimal() and received < min(size, int(announced)):
             raise ConnectionError(f"{received:,} of {int(announced):,} bytes came")
     return digest.hexdigest()
 

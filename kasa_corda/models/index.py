@@ -21,6 +21,7 @@ from .network import Started, open_url, with_login_of, without_password
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 LOOKUP_SECONDS = 5.0
+LARGEST_PAGE = 64 * 2**20
 
 
 class Unreachable(DataError):
@@ -112,7 +113,7 @@ def _look(address: str, file: str, settings: Settings) -> str | None:
         base, text = page.absolute().as_uri(), page.read_text(encoding="utf-8", errors="replace")
     else:
         with open_url(address, LOOKUP_SECONDS, settings.trusted_hosts, settings.certificates) as answer:
-            base, text = answer.geturl(), answer.read().decode("utf-8", errors="replace")
+            base, text = answer.geturl(), answer.read(LARGEST_PAGE).decode("utf-8", errors="replace")
     links = _Links(base)
     links.feed(text)
     for link in links.found:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, DataError
 from .empty import empty_model
 from .families import architecture_of, task_family
-from .fingerprint import VOCABULARIES, has_vocabulary, sampled_fingerprint
+from .fingerprint import VOCABULARIES, has_vocabulary, sampled_fingerprint, weight_files
 from .heads import MAY_BE_FRESH, PROBLEMS, fresh_modules, head_modules, head_notes
 from .local import check_shape, described, read_config
 from .quiet import quiet, silence_deprecations
@@ -61,7 +61,7 @@ def load_model(config: Mapping[str, Any], num_labels: int | None, problem: str |
         model=model,
         tokenizer=tokenizer,
         source=located.source,
-        fingerprint=sampled_fingerprint(located.folder),
+        fingerprint=sampled_fingerprint(located.folder, bool(config.get("allow_pickle"))),
         head=head_modules(family, config, fresh) if num_labels else [],
         notes=[*located.notes, *head_notes(family, config, fresh, bool(num_labels))],
         fresh=fresh,
@@ -84,6 +84,10 @@ def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Pr
         if not (Path(folder) / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
             reason = "it needs the package sentencepiece: pip install sentencepiece"
         raise DataError(f"the tokenizer in {folder} can't be loaded ({reason})") from None
+    try:
+        tokenizer("A word, \u00e9\u4e2d.")
+    except Exception as error:
+        raise DataError(f"the tokenizer in {folder} can't read a text ({_first_line(error)})") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise DataError(f"the tokenizer in {folder} has no words (its files don't fit its class)")
     if tokenizer.pad_token is None:
@@ -112,10 +116,11 @@ def _from_pretrained(
             "problem_type": PROBLEMS.get(problem or ""),
             "ignore_mismatched_sizes": True,
         }
+    safe = weight_files(folder, bool(config.get("allow_pickle")))[0].suffix == ".safetensors"
     factory = AutoModelForCausalLM if num_labels is None else AutoModelForSequenceClassification
     try:
         with quiet():
-            options |= {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+            options |= {"dtype": dtype, "local_files_only": True, "use_safetensors": safe, "weights_only": True}
             loaded: Any = factory.from_pretrained(folder, output_loading_info=True, **options)
             return loaded
     except ImportError as error:

@@ -33,24 +33,44 @@ RESERVED_POSITIONS = {"roberta": 2}
 """position embeddings that no token uses"""
 
 
-def describe(folder: str | Path) -> dict[str, Any]:
+def describe(folder: str | Path, pickled: bool = False) -> dict[str, Any]:
     """The fields of ModelConfig that the folder's config.json fixes, and ``name``, the folder's name.
 
     DataError if there is no such folder, config.json, safetensors or tokenizer file, if config.json is damaged,
     or if its architecture is not supported.
     """
-    weight_files(folder)
+    files = weight_files(folder, pickled)
     folder = Path(folder).expanduser().resolve()
     if not has_vocabulary(folder):
         raise DataError(f"the model folder {folder} has no tokenizer ({', '.join(VOCABULARIES)})")
-    return {"name": folder.name, **described(read_config(folder), str(folder))}
+    found = described(read_config(folder), str(folder))
+    check_size(found, files, str(folder))
+    return {"name": folder.name, **found}
+
+
+def check_size(found: Mapping[str, Any], files: list[Path], where: str) -> None:
+    """DataError if the weights are far too few for the described model, which could take for ever to build.
+
+    Every layer has two square matrices at least, and no format takes less than half a byte per number.
+    """
+    width = found["hidden_size"]
+    least = (found["vocab_size"] * width + 2 * found["layers"] * width**2) // 4
+    try:
+        octets = sum(path.stat().st_size for path in files if path.is_file())
+    except OSError as error:
+        raise DataError(f"the weights in {where} can't be read ({error.strerror or error})") from None
+    if octets < least:
+        raise DataError(
+            f"the weights in {where} are {octets:,} bytes, too few for {found['layers']:,} layers of width {width:,}"
+            f" and {found['vocab_size']:,} words, as its config.json says"
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json as a dictionary; DataError if it is damaged."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{folder / 'config.json'} can't be read ({error})") from None
     if not isinstance(config, dict):
         raise DataError(f"{folder / 'config.json'} is not a JSON object")
@@ -91,7 +111,7 @@ def complete(model: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError("model=local needs a folder; give model.path=DIR with config.json and *.safetensors")
         return model
     try:
-        found = describe(model["path"])
+        found = describe(model["path"], bool(model.get("allow_pickle")))
     except DataError as error:
         raise ConfigError(f"model.path={model['path']}: {error}") from None
     check_shape(model, found, f"model.path={model['path']}")

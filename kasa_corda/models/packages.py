@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from .cache import built, cache_dir, is_complete, locked
 from .download import downloaded
 from .index import Unreachable, find_file
 from .network import without_password
+
+MOST_UNPACKED = 2**31
+"""bytes of one member"""
 
 
 @dataclass(frozen=True)
@@ -187,5 +189,10 @@ def _tar_member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 def _copy(source: IO[bytes], target: Path) -> None:
+    left = MOST_UNPACKED
     with target.open("xb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+        while chunk := source.read(1 << 20):
+            left -= len(chunk)
+            if left < 0:
+                raise DataError(f"{target.name} unpacks to more than {MOST_UNPACKED / 1e9:.1f} GB")
+            file.write(chunk)

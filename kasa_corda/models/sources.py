@@ -13,6 +13,7 @@ from .fingerprint import weight_files
 from .gguf import converted_folder, ensure_model
 from .hub import ANSWER_SECONDS, SHORT_SECONDS, NotOnHub, cached_snapshot, fetch_snapshot
 from .packages import NotFetched, package_folder, package_of
+from .remote_code import check_remote_code, own_code_only
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,21 @@ def locate(model: Mapping[str, Any]) -> Located:
     What already lies on this machine is used first. DataError, within seconds if there is no network,
     that says what was tried and names the ways on.
     """
+    check_remote_code(model)
     if path := model.get("path"):
         folder = Path(path).expanduser()
-        weight_files(folder)
+        weight_files(folder, bool(model.get("allow_pickle")))
         return Located(folder, f"local folder {path}")
     hub_id, revision, package = model.get("hub_id"), model.get("revision"), model.get("package")
     if hub_id and (snapshot := cached_snapshot(hub_id, revision)):
-        return Located(snapshot, f"hub cache {_at(hub_id, snapshot)}")
+        return _from_hub(model, snapshot, f"hub cache {_at(hub_id, snapshot)}")
     tried: list[str] = []
     ways = ["connect to the hub"] if hub_id else []
     if hub_id and not (package and is_complete(_package_model(package))):
         try:
             patience = SHORT_SECONDS if package else ANSWER_SECONDS
             snapshot = fetch_snapshot(hub_id, revision, bool(model.get("trust_remote_code")), patience)
-            return Located(snapshot, f"hub {_at(hub_id, snapshot)}")
+            return _from_hub(model, snapshot, f"hub {_at(hub_id, snapshot)}")
         except NotOnHub as error:
             tried.append(str(error))
     if package:
@@ -56,6 +58,13 @@ def locate(model: Mapping[str, Any]) -> Located:
             tried.append(error.reason)
             ways += error.ways
     raise DataError(_no_source(model, tried, ways))
+
+
+def _from_hub(model: Mapping[str, Any], snapshot: Path, source: str) -> Located:
+    weight_files(snapshot)
+    if model.get("trust_remote_code"):
+        own_code_only(snapshot)
+    return Located(snapshot, source)
 
 
 def _package_model(key: str) -> Path:

@@ -14,6 +14,10 @@ from ..launch import launch
 from ..store import RunDirectory
 from .causes import MEMORY, cause_of, unexpected
 from .jobs import Job
+from .worker import GRACE_SECONDS
+
+PATIENCE_SECONDS = GRACE_SECONDS + 10
+"""for a run that a worker is still saving whose queue was killed"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Ended:
 def attempt(config: RunConfig, directory: RunDirectory, command: list[str], accumulation: int | None = None) -> Ended:
     """Run it; never raises but for a second interruption. Its state is in status.json."""
     try:
-        launch(config, directory, command, accumulation or recorded_accumulation(directory))
+        launch(config, directory, command, accumulation or recorded_accumulation(directory), PATIENCE_SECONDS)
     except (Interrupted, KeyboardInterrupt) as stop:
         return Ended("interrupted", str(stop))
     except KasaCordaError as error:

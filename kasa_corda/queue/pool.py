@@ -55,13 +55,13 @@ class Pool:
         """artefacts that are in the cache"""
         self.needed: dict[Job, tuple[str, ...]] = {}
         self.events: queue.Queue[Event] = queue.Queue()
-        self.threads = 1
+        self.threads = max(1, cores() // self.places)
+        """of each worker, however few jobs are left: results of a processor depend on it in the last bits"""
         self.signals = self.heeded = 0
 
     def run(self, jobs: Iterable[Job]) -> list[Done]:
         """Until nothing is left to do. Interrupted if a signal ended it."""
         self.reject(self.backlog.add(jobs))
-        self.threads = max(1, cores() // max(1, min(self.places, len(self.backlog.waiting))))
         handlers = self._listen()
         try:
             while True:

@@ -128,7 +128,7 @@ def tail(path: Path, size: int = TAIL_BYTES) -> list[dict[str, Any]]:
     """The complete JSON lines at the end of a file."""
     rows = []
     for line in _end(path, size).splitlines():
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             row = json.loads(line)
             if isinstance(row, dict):
                 rows.append(row)

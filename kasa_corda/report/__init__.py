@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError, unknown
+from ..escaping import csv_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,13 +97,14 @@ def write_report(report: Report, out: str | Path, formats: Sequence[str] = FORMA
         "html": _html_files,
         "svg": _svg_files,
     }
+    from ..privacy import public_text
     from ..store import write_atomically
 
     written = []
     for name in dict.fromkeys(formats):
         for file, text in writers[name](report).items():
             try:
-                write_atomically(Path(out) / file, text)
+                write_atomically(Path(out) / file, public_text(text))
             except OSError as error:
                 raise DataError(f"cannot write {Path(out) / file} ({error.strerror})") from None
             written.append(Path(out) / file)
@@ -143,7 +145,12 @@ def _csv_files(report: Report) -> dict[str, str]:
         "scores_long.csv": long_frame(report.records),
         "comparisons.csv": comparison_frame(report.tables),
     }
-    return {name: table.to_csv(index=False, na_rep="nan") for name, table in frames.items() if len(table.columns)}
+    return {name: _csv(table) for name, table in frames.items() if len(table.columns)}
+
+
+def _csv(table: pd.DataFrame) -> str:
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    return table.assign(**texts.map(csv_cell)).to_csv(index=False, na_rep="nan")
 
 
 def _value(record: RunRecord, key: str) -> str:

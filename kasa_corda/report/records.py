@@ -17,11 +17,16 @@ import yaml
 
 from ..config.run_id import VOLATILE, early_groups
 from ..errors import DataError, KasaCordaError
-from ..store import STATES, RunDirectory
+from ..store import STATES, RunDirectory, limited
 
 DAMAGED = "damaged"
 DUPLICATE = "duplicate"
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MEASURED = ("seconds", "peak_memory_bytes", "throughput")
+"""parts of result.json that differ each time, even where a run is repeated bit by bit"""
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError, yaml.YAMLError)
+"""what reading a damaged run may raise"""
+MOST_NESTED = 2000
+"""opening brackets and list marks of a config that libyaml may read: it recurses, and a deep one ends the process"""
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ def read_run(path: Path) -> RunRecord | None:
     """One run directory; None if the folder turns out to be something else."""
     try:
         return _read(path)
-    except (KasaCordaError, ValueError, TypeError, KeyError, AttributeError, OSError, yaml.YAMLError) as error:
+    except (KasaCordaError, *UNREADABLE) as error:
         return _damaged(path, " ".join(str(error).split()) or type(error).__name__)
 
 
@@ -184,7 +189,7 @@ def _read(path: Path) -> RunRecord | None:
         state = status.get("state") or ("finished" if result else "queued")
         if state == "running":
             state = RunDirectory(path).state()
-    except (KasaCordaError, ValueError, TypeError, KeyError, OSError) as error:
+    except (KasaCordaError, *UNREADABLE) as error:
         return replace(record, state=DAMAGED, error=str(error))
     if state not in STATES:
         return replace(record, state=DAMAGED, error=f"status.json gives the unknown state {state!r}")
@@ -247,14 +252,20 @@ def parse_config(text: str) -> Any:
             for part in re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE):
                 merged.update(_parse_group(part) or {})
             return merged
-        except (yaml.YAMLError, TypeError, ValueError):
+        except (yaml.YAMLError, TypeError, ValueError, RecursionError):
             pass
-    return yaml.load(text, Loader=_YAML)
+    return limited(yaml.load(text, Loader=_loader(text)))
 
 
 @lru_cache(maxsize=4096)
 def _parse_group(text: str) -> Any:
-    return yaml.load(text, Loader=_YAML)
+    return yaml.load(text, Loader=_loader(text))
+
+
+def _loader(text: str) -> Any:
+    """libyaml's loader, or for a text that may be nested very deeply Python's, which raises RecursionError."""
+    deep = sum(text.count(mark) for mark in ("[", "{", "- ", "? ")) > MOST_NESTED
+    return yaml.SafeLoader if deep else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _mark_duplicates(records: list[RunRecord]) -> list[RunRecord]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ..escaping import markdown_text as _md
+from ..escaping import one_line
 from .forgetting import FORGETTING_CAPTION, forgetting_grid
 from .grids import Grid, Text, choice_grid, comparison_grid, score_grid
 from .notes import CHOICE_CAPTION, COMPARISON_CAPTION, FRONT_CAPTION, SAME_LAST
@@ -52,7 +53,7 @@ def markdown(tables: Sequence[Table], records: Sequence[RunRecord]) -> str:
             blocks.append("Notes:\n\n" + "\n".join(f"- {_md(note)}" for note in table.notes))
     missing = [record for record in records if record.state != "finished"]
     if missing:
-        lines = [f"- {_md(str(r.path))}: {r.state}{f', {_md(r.error)}' if r.error else ''}" for r in missing]
+        lines = [f"- {_md(str(r.path))}: {_md(r.state)}{f', {_md(r.error)}' if r.error else ''}" for r in missing]
         blocks += ["## Runs without a result", "\n".join(lines)]
     return "\n\n".join(blocks) + "\n"
 
@@ -97,7 +98,7 @@ def latex(tables: Sequence[Table]) -> str:
 
 def latex_escape(text: str) -> str:
     """Text that came from anywhere, safe inside LaTeX."""
-    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+    return "".join(_LATEX.get(character, character) for character in one_line(text))
 
 
 def states_line(records: Iterable[RunRecord]) -> str:
@@ -129,15 +130,3 @@ def numeric_columns(grid: Grid) -> list[bool]:
     """Columns of numbers: those in which any cell has a value to sort by."""
     header, rows = grid
     return [any(row[i].value is not None for row in rows) for i in range(len(header))]
-
-
-def _md(text: str) -> str:
-    """Text that came from anywhere, safe inside a Markdown table: no cell, link, emphasis or tag of its own."""
-    text = _one_line(text).replace("\\", "\\\\")
-    for character in "|*`":
-        text = text.replace(character, f"\\{character}")
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("](", "]\\("))
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", text)).strip()

@@ -46,9 +46,9 @@ def read_tsv(path: Path, header: list[str] | None = None, *, lenient: bool = Fal
             skipped += 1
         else:
             expected = f"expected {len(columns)}: {', '.join(columns)}"
-            raise DataError(f"{path}, line {number}: {_count(line, fields)}, {expected}")
+            raise DataError(f"{path}, line {number}: {_count(line, fields)}, {expected[:300]}")
     if not rows:
-        raise DataError(f"{path} has no rows with the columns {', '.join(columns)}")
+        raise DataError(f"{path} has no rows with the columns {', '.join(columns)[:300]}")
     if skipped > max(1, BROKEN_SHARE * len(lines)):
         raise DataError(f"{path}: {skipped} of {len(lines)} lines do not have the columns {', '.join(columns)}")
     return Table(path, columns, rows, skipped)

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
+from ..escaping import csv_cell, markdown_text
 from ..report import format
 from ..store import write_atomically
 from .changes import CHANGED, IDENTICAL, UNKNOWN, Change, Comparison
@@ -74,8 +75,8 @@ def write(found: Comparison, path: Path) -> None:
 
 def _markdown(found: Comparison) -> str:
     rows = [TITLES, ["---"] * len(TITLES), *(_cells(change) for change in _ordered(found))]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([*lines, "", *(f"- {line}" for line in summary(found))]) + "\n"
+    lines = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in rows]
+    return "\n".join([*lines, "", *(f"- {markdown_text(line)}" for line in summary(found))]) + "\n"
 
 
 def _csv(found: Comparison) -> str:
@@ -88,7 +89,8 @@ def _csv(found: Comparison) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*names, "seeds_a", "seeds_b", "notes"])
     for change in _ordered(found):
-        writer.writerow([*(getattr(change, name) for name in names), *change.seeds, "; ".join(change.notes)])
+        cells = [*(getattr(change, name) for name in names), *change.seeds, "; ".join(change.notes)]
+        writer.writerow(map(csv_cell, cells))
     return text.getvalue()
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ...config.schema import option
 from ...errors import ConfigError
+from ...privacy import known_secrets
 
 PREFIX = "evaluator.judge."
 REFERENCE = "reference"
@@ -70,6 +71,7 @@ def api_key(settings: JudgeConfig) -> str | None:
         raise ConfigError(f"{PREFIX}api_key_env={settings.api_key_env}: this environment variable is not set")
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise ConfigError(f"{PREFIX}api_key_env={settings.api_key_env}: its value holds spaces or control characters")
+    known_secrets.add(key)
     return key
 
 

@@ -17,20 +17,28 @@ TITLE = "KaSA and CorDA: printed numbers, our runs, and a verdict for every clai
 OUT = Path("runs/report")
 
 
-def build(roots: Iterable[str | Path], out: str | Path = OUT, form: str = "pocket", suite: str | None = None) -> Path:
+def build(
+    roots: Iterable[str | Path],
+    out: str | Path = OUT,
+    form: str = "pocket",
+    suite: str | None = None,
+    measured: bool = True,
+) -> Path:
     """Read the runs below ``roots``, judge the claims in their pocket or paper form, and write the report into ``out``.
 
-    suite: only claims that its cells decide. The same runs give the same bytes. Returns the path of index.html.
+    suite: only claims that its cells decide. measured: with time and memory; without, the same bytes also for runs that
+    were repeated bit by bit. The same runs always give the same bytes. Returns the path of index.html.
     """
     from .material import FORMS, gather
 
     if form not in FORMS:
         raise ConfigError(unknown("--form", form, FORMS))
-    return write(gather(roots, form, suite), out)
+    return write(gather(roots, form, suite, measured), out)
 
 
 def write(material: Material, out: str | Path) -> Path:
     """index.html, report.md, tables.tex, claims.csv, cells.csv and runs.csv."""
+    from ...privacy import public_text
     from ...store import write_atomically
     from . import files, html, texts
 
@@ -46,7 +54,7 @@ def write(material: Material, out: str | Path) -> Path:
     }
     for name, text in contents.items():
         try:
-            write_atomically(Path(out) / name, text)
+            write_atomically(Path(out) / name, public_text(text))
         except OSError as error:
             raise DataError(f"cannot write {Path(out) / name} ({error.strerror})") from None
     return Path(out) / "index.html"
@@ -56,6 +64,7 @@ def chapters_of(material: Material) -> list[Chapter]:
     """The whole report, in the order in which it is read."""
     from . import background, claims, curves, figures, pareto, printed, rates, scores
 
+    cost = [background.cost(material)] if material.measured else []
     return [
         claims.chapter(material),
         printed.chapter(material),
@@ -66,7 +75,7 @@ def chapters_of(material: Material) -> list[Chapter]:
         pareto.chapter(material),
         background.deviations(material),
         background.audit(material),
-        background.cost(material),
+        *cost,
         background.missing(material),
         background.provenance(material),
     ]

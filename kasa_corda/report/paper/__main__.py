@@ -24,6 +24,11 @@ def parser() -> argparse.ArgumentParser:
         help="pocket: the claims on small models (default); paper: at the papers' own scale",
     )
     p.add_argument("--suite", metavar="NAME", help="only the claims that this suite's cells decide")
+    p.add_argument(
+        "--without-measurements",
+        action="store_true",
+        help="leave out seconds and memory: the same runs made again then give the same bytes",
+    )
     p.add_argument("--out", default=str(OUT), metavar="DIR", help=f"where to write (default: {OUT})")
     return p
 
@@ -31,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
-        print(build(options.runs, options.out, options.form, options.suite))
+        measured = not options.without_measurements
+        print(build(options.runs, options.out, options.form, options.suite, measured))
     except KasaCordaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ...escaping import csv_cell
 from .material import RATES, Material
 
 CLAIMS = [
@@ -140,12 +141,5 @@ def _text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(["" if value is None else _plain(value) for value in row] for row in rows)
+    writer.writerows(["" if value is None else csv_cell(value) for value in row] for row in rows)
     return buffer.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    """Text as a spreadsheet may read it: no formula of its own."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "@", "-", "\t", "\r"):
-        return f"'{value}"
-    return value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError
-from ..records import RunRecord, read_runs
+from ..records import MEASURED, RunRecord, read_runs
 from .settings import Place, places
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Material:
     results: dict[str, list[CellResult]] = field(default_factory=dict)
     findings: list[Any] = field(default_factory=list)
     suite: str | None = None
+    measured: bool = True
+    """whether the records have their time and memory"""
 
     @cached_property
     def places(self) -> list[Place]:
@@ -51,8 +53,8 @@ class Material:
         return found
 
 
-def gather(roots: Iterable[str | Path], form: str, suite: str | None = None) -> Material:
-    """Read the runs and judge them; DataError if there is none."""
+def gather(roots: Iterable[str | Path], form: str, suite: str | None = None, measured: bool = True) -> Material:
+    """Read the runs, with or without what was measured of them, and judge them; DataError if there is none."""
     from ...audit import audit
     from ...paper.claims import read_claims
     from ...paper.published import read_published
@@ -62,6 +64,8 @@ def gather(roots: Iterable[str | Path], form: str, suite: str | None = None) -> 
     records = read_runs(roots)
     if not records:
         raise DataError(f"no run directory below {', '.join(map(str, roots))}; give the folder that run.py writes to")
+    if not measured:
+        records = [_unmeasured(record) for record in records]
     cells, claims = read_published(), read_claims()
     if suite is not None:
         claims = _of_suite(claims, suite)
@@ -74,7 +78,12 @@ def gather(roots: Iterable[str | Path], form: str, suite: str | None = None) -> 
         {lr: beside(cells, records, lr) for lr in RATES},
         audit(cells),
         suite,
+        measured,
     )
+
+
+def _unmeasured(record: RunRecord) -> RunRecord:
+    return replace(record, result={key: value for key, value in record.result.items() if key not in MEASURED})
 
 
 def _of_suite(claims: Sequence[Claim], name: str) -> list[Claim]:
