@@ -141,7 +141,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_memory_is_not_blamed_on_i
         ("+=", "not of the form key=value"),
         ("++=x", "not of the form key=value"),
         ("--resolve", "add --cfg job"),
-        ("--shell-completion", "not used here"),
+        ("--shell-completion", "give install=bash"),
         ("--experimental-rerun=x", "not used here"),
     ],
 )

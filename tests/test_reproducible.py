@@ -57,8 +57,18 @@ def content(run: RunDirectory) -> dict[str, Any]:
     files = sorted([*(run.path / "adapter").rglob("*.safetensors"), *(run.path / "predictions").rglob("*.jsonl")])
     result = {key: value for key, value in (run.result() or {}).items() if key not in OPEN}
     metrics = [{k: v for k, v in e.items() if k not in ("time", "examples_per_second")} for e in run.metrics()]
-    digests = {str(f.relative_to(run.path)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    digests = {str(f.relative_to(run.path)): digest(f) for f in files}
     return {"result": result, "metrics": metrics, "files": digests}
+
+
+def digest(file: Path) -> str:
+    """Of a file's bytes; of safetensors with a sorted header: the library's order is random."""
+    octets = file.read_bytes()
+    if file.suffix != ".safetensors":
+        return hashlib.sha256(octets).hexdigest()
+    length = int.from_bytes(octets[:8], "little")
+    header = json.dumps(json.loads(octets[8 : 8 + length]), sort_keys=True)
+    return hashlib.sha256(header.encode() + octets[8 + length :]).hexdigest()
 
 
 @pytest.fixture(scope="module")

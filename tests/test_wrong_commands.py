@@ -8,23 +8,28 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from wrong_commands import CASES, PAGE, Answer, Case, page  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("wrong_commands")  # one worker runs them all, and the commands once
 ALL = [case for group in CASES.values() for case in group]
 
 
 @pytest.fixture(scope="module")
-def answers() -> list[tuple[Case, Answer]]:
-    """All commands run in one fresh process, in which whatever they import is seen."""
-    script = [sys.executable, str(ROOT / "scripts" / "wrong_commands.py"), "--json"]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return [(ALL[number], Answer(**answer)) for number, answer in json.loads(done.stdout)]
+def answers(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> list[tuple[Case, Answer]]:
+    """All commands run in one fresh process, in which whatever they import is seen; once for all workers of xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    stored = (folder if worker_id == "master" else folder.parent) / "wrong_commands.json"
+    with FileLock(f"{stored}.lock"):
+        if not stored.exists():
+            script = [sys.executable, str(ROOT / "scripts" / "wrong_commands.py"), "--json"]
+            done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == 0, done.stderr
+            stored.write_text(done.stdout, encoding="utf-8")
+    return [(ALL[number], Answer(**answer)) for number, answer in json.loads(stored.read_text(encoding="utf-8"))]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from hydra._internal.utils import get_args_parser
@@ -9,17 +10,29 @@ from hydra._internal.utils import get_args_parser
 from ..errors import ConfigError, nearest, unknown
 from .explain import GROUPS, group_options, known_keys
 
-UNUSED = (("-sc", "--shell-completion"), ("--experimental-rerun",))
-"""flags of Hydra that need more than a command line"""
+RERUN = "--experimental-rerun"
+"""needs a pickle that runs here don't write"""
+COMPLETION = ("-sc", "--shell-completion")
+
+
+def check_completion(arguments: list[str]) -> None:
+    """ConfigError unless a shell is named, and for a question what has been typed."""
+    wanted = [argument for argument in arguments if argument not in COMPLETION]
+    if len(wanted) != 1 or not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", wanted[0]):
+        raise ConfigError(f"{COMPLETION[0]} {' '.join(wanted)}: give install=bash, or zsh or fish")
+    if wanted[0].startswith("query=") and "COMP_LINE" not in os.environ:
+        raise ConfigError(f"{COMPLETION[0]} {wanted[0]} is for the shell, which sets COMP_LINE")
 
 
 def check_form(arguments: list[str]) -> None:
     """ConfigError for an argument that can't be an override or a flag of Hydra."""
     if "--resolve" in arguments and not {*arguments} & {"--cfg", "-c", "--help", "-h"}:
         raise ConfigError("--resolve shows a config without interpolations; add --cfg job")
-    for flag in UNUSED:
-        if any(argument.partition("=")[0] in flag for argument in arguments):
-            raise ConfigError(f"{flag[-1]} is not used here; python run.py --help shows what is")
+    if any(argument.partition("=")[0] == RERUN for argument in arguments):
+        raise ConfigError(f"{RERUN} is not used here; python run.py --help shows what is")
+    if {*arguments} & {*COMPLETION}:
+        check_completion(arguments)
+        return
     flags = {name for action in get_args_parser()._actions for name in action.option_strings}
     for argument in arguments:
         key, _, value = argument.partition("=")
