@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from fuzz.damage import Damage, dangling, folder, loop
 from small_language_model import write_gsm8k, write_jsonl, write_open_qa
 from synthetic import make_task
 
 from kasa_corda.errors import DataError
 from kasa_corda.tasks._files import LONGEST, brief, read_file
-
-Damage = Callable[[Path], None]
-"""changes one file in place"""
 
 GOOD = '{"question": "q", "answer": "1+1=2\\n#### 2"}'
 
@@ -63,21 +61,6 @@ def inserted(at: int, data: bytes) -> Damage:
         path.write_bytes(old[:at] + data + old[at:])
 
     return damage
-
-
-def folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def loop(path: Path) -> None:
-    path.unlink()
-    path.symlink_to(path)
-
-
-def dangling(path: Path) -> None:
-    path.unlink()
-    path.symlink_to(path.with_name("gone"))
 
 
 def as_list(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..evaluation.units import factor
 from ..search import Family
-from .plots import MARKERS, Plot, _axis, _svg, colour, file_name, standalone
+from .plots import MARKERS, Plot, axis_label, colour, file_name, standalone, svg_of
 from .statistics import summarise
 from .tables import Table
 
@@ -53,7 +53,7 @@ def learning_rate_curves(families: Sequence[Family], names: Sequence[str] = (), 
     if not lines:
         return ""
     metrics = dict.fromkeys(family.metric for family, *_ in lines)
-    ylabel = " / ".join(_axis(metric) for metric in metrics)
+    ylabel = " / ".join(axis_label(metric) for metric in metrics)
 
     def draw(axes: Axes) -> None:
         for family, name, number, points in lines:
@@ -70,7 +70,7 @@ def learning_rate_curves(families: Sequence[Family], names: Sequence[str] = (), 
         axes.set_xscale("log")
         axes.set_xlabel("learning rate")
 
-    return _svg(draw, ylabel, f"rates-{len(lines)}", legend=len(lines) > 1)
+    return svg_of(draw, ylabel, f"rates-{len(lines)}", legend=len(lines) > 1)
 
 
 def rate_plot(table: Table, task: str) -> Plot | None:

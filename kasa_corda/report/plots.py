@@ -58,7 +58,7 @@ def task_plots(table: Table, task: str) -> list[Plot]:
         plots.append(Plot("Training loss (task part) by step", _lines(curves, "loss", "training loss")))
     if any(curve.score for _, several in curves for curve in several):
         title = f"{selecting} on the selection split by step"
-        plots.append(Plot(title, _lines(curves, "score", _axis(selecting))))
+        plots.append(Plot(title, _lines(curves, "score", axis_label(selecting))))
     return plots + cost_plots(table, task)
 
 
@@ -93,7 +93,7 @@ def _curves(group: Group) -> list[Curve]:
     return curves
 
 
-def _axis(metric: str) -> str:
+def axis_label(metric: str) -> str:
     return metric if factor(metric) == 1 else f"{metric} x 100"
 
 
@@ -107,7 +107,7 @@ def _lines(curves: Sequence[tuple[int, list[Curve]]], which: str, ylabel: str) -
                     axes.plot(*zip(*points, strict=True), color=colour(index), marker=marker, ms=3.5, lw=1.2, alpha=0.8)
         axes.set_xlabel("step")
 
-    return _svg(draw, ylabel, f"{which}-{len(curves)}")
+    return svg_of(draw, ylabel, f"{which}-{len(curves)}")
 
 
 def cost_plots(table: Table, task: str) -> list[Plot]:
@@ -158,14 +158,14 @@ def _costs(every: Sequence[Point], best: Sequence[Point], metric: str, cost: str
         axes.set_xlabel(cost)
         axes.set_xscale("log")
         axes.set_xlim(min(costs) / 2, max(costs) * 2)
-        ticks = _decades(min(costs) / 2, max(costs) * 2)
+        ticks = decades(min(costs) / 2, max(costs) * 2)
         axes.set_xticks(ticks, [_short(tick) for tick in ticks])
         axes.minorticks_off()
 
-    return _svg(draw, _axis(metric), f"costs {cost}", (4.2, 2.9) if len(every) <= MANY else (7.0, 4.6))
+    return svg_of(draw, axis_label(metric), f"costs {cost}", (4.2, 2.9) if len(every) <= MANY else (7.0, 4.6))
 
 
-def _svg(draw: Any, ylabel: str, salt: str, inches: tuple[float, float] = (4.2, 2.9), legend: bool = False) -> str:
+def svg_of(draw: Any, ylabel: str, salt: str, inches: tuple[float, float] = (4.2, 2.9), legend: bool = False) -> str:
     """Draw on empty axes; return bare <svg> markup that inherits colour and font from the page."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -196,7 +196,7 @@ def _inline(svg: str) -> str:
     return svg.replace(INK, "currentColor").replace("<svg", '<svg role="img"', 1)
 
 
-def _decades(low: float, high: float) -> list[float]:
+def decades(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten inside the range, at most six of them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks: list[float] = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]

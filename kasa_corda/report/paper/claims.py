@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...verdicts.units import printed_factor
 from ...verdicts.verdict import STATES
+from .. import format
 from . import words
 from .layout import NOTHING, Block, Bullets, Cell, Chapter, Column, Fold, Grid, Heading, Sentence, Tiles, columns, text
 from .material import RATES, Material
@@ -163,7 +164,7 @@ def _parts(claim: Claim, lr: str, verdict: ClaimVerdict) -> Grid:
                 Cell(words.state(found.state), state=found.state),
                 difference(found) if found.difference is not None else nothing,
                 between(found),
-                *(Cell(NOTHING) if p is None else Cell(_p(p), p) for p in (found.p, found.p_holm)),
+                *(Cell(format.p_value(p), p) for p in (found.p, found.p_holm)),
                 nothing if found.effect is None else Cell(f"{found.effect:+.2f}", found.effect),
                 Cell(str(found.seeds), found.seeds),
                 nothing if found.seeds_needed is None else Cell(str(found.seeds_needed), found.seeds_needed),
@@ -197,7 +198,3 @@ def _runs(found: PartVerdict) -> str:
         if selector is not None and runs
     ]
     return f"Runs: {'; '.join(sides)}" if sides else ""
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

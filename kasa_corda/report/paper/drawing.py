@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..plots import MARKERS, _decades, _svg, colour
+from ..plots import MARKERS, colour, decades, svg_of
 from .layout import Drawing
 
 MOST_LINES = 12
@@ -111,7 +111,7 @@ def points(
 
 def figure(draw: Callable[[Any], None], y: str, title: str, size: tuple[float, float]) -> str:
     """SVG with a name for screen readers, and ids that no other figure has."""
-    svg = _svg(draw, y, title, size)
+    svg = svg_of(draw, y, title, size)
     used = set(re.findall(r"#([\w.-]+)", svg))
     defined: set[str] = set()  # matplotlib defines equal markers again and again
     salt = hashlib.sha256(title.encode()).hexdigest()[:8]
@@ -147,7 +147,7 @@ def _log(axes: Any, values: Sequence[float]) -> None:
     low, high = min(positive) / 1.6, max(positive) * 1.6
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    ticks = _decades(low, high) or positive[:1]
+    ticks = decades(low, high) or positive[:1]
     axes.set_xticks(ticks, [_tick(tick) for tick in ticks])
     axes.minorticks_off()
 
